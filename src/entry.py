@@ -1,0 +1,400 @@
+"""What train.py and eval.py do with a composed configuration.
+
+Decides the order of a run: what can be refused is refused first, then seeds, objects made by name,
+the Trainer's work, the exported result, ``metrics.json``, the summary. It is the only file in
+``src`` that knows Hydra.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.backbones import BackboneError
+from src.callbacks.checkpoint import TrainingInterrupted, find_checkpoint
+from src.callbacks.prediction_writer import merge_metrics
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Train a model, test its best weights, and export what was trained.
+
+    Args:
+        cfg: The configuration composed from ``configs/train.yaml``.
+
+    Returns:
+        The value of ``cfg.optimized_metric``, for sweepers; None if there is none.
+    """
+    return _guarded(_train, cfg)
+
+
+def evaluate(cfg: DictConfig) -> float | None:
+    """Run one task of ``configs/task``: a Trainer's test or predict loop, or a report.
+
+    Args:
+        cfg: The configuration composed from ``configs/eval.yaml``.
+
+    Returns:
+        The value of ``cfg.optimized_metric``, for sweepers; None if there is none.
+    """
+    return _guarded(_evaluate, cfg)
+
+
+def _train(cfg: DictConfig) -> dict[str, Any]:
+    output_dir = _prepare(cfg)
+    resume = None
+    if cfg.resume_from:
+        resume = find_checkpoint(cfg.resume_from, "resume")
+    data, model, trainer = _build(cfg)
+    start = time.monotonic()
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    seconds = time.monotonic() - start
+    best = _best_checkpoint(trainer)
+    metrics = _numbers(trainer)
+    if cfg.test:
+        trainer.test(
+            model,
+            datamodule=data,
+            ckpt_path=best,
+            weights_only=True if best else None,
+            verbose=False,
+        )
+        metrics |= _numbers(trainer)
+    elif best and hasattr(model, "export"):
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        model.load_state_dict(checkpoint["state_dict"], strict=False)
+    if trainer.is_global_zero and hasattr(model, "export"):
+        model.export(cfg.export_dir)  # pyright: ignore[reportCallIssue]
+    if cfg.get("baseline"):
+        metrics |= _baseline(cfg, data)
+    if not trainer.is_global_zero:
+        return metrics
+    metrics["train/seconds"] = seconds
+    metrics |= _parameters(model)
+    merge_metrics(output_dir, metrics)
+    if trainer.logger is not None:
+        final = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
+        trainer.logger.log_hyperparams(_flat(cfg), final)  # pyright: ignore[reportCallIssue]
+        trainer.logger.finalize("success")
+    if cfg.get("summary"):
+        instantiate(cfg.summary)(metrics)
+    return metrics
+
+
+def _evaluate(cfg: DictConfig) -> dict[str, Any]:
+    checkpoint = _adopt_checkpoint(cfg) if cfg.checkpoint and cfg.get("restore") else None
+    output_dir = _prepare(cfg)
+    if cfg.action == "report":
+        metrics = dict(instantiate(cfg.report)() or {})
+        merge_metrics(output_dir, metrics)
+        return metrics
+    data, model, trainer = _build(cfg, checkpoint)
+    if cfg.action == "predict":
+        trainer.predict(model, datamodule=data, return_predictions=False)
+    else:
+        trainer.test(model, datamodule=data, verbose=False)
+    if not trainer.is_global_zero:
+        return {}
+    merge_metrics(output_dir, _numbers(trainer))
+    metrics = json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
+    if cfg.get("summary"):
+        instantiate(cfg.summary)(metrics | _parameters(model))
+    return metrics
+
+
+def _baseline(cfg: DictConfig, data: LightningDataModule) -> dict[str, Any]:
+    """Test the backbone as it was before training, on the same problems."""
+    model = instantiate(cfg.baseline)
+    trainer = instantiate(cfg.trainer, callbacks=[], logger=False, enable_checkpointing=False)
+    trainer.test(model, datamodule=data, verbose=False)
+    return {key.replace("test/", "baseline/"): v for key, v in _numbers(trainer).items()}
+
+
+# ------------------------------------------------------------------ building
+
+
+def _prepare(cfg: DictConfig) -> Path:
+    """Refuse what cannot work, make the run's folder, and seed."""
+    _refuse_parallel_sweep(cfg)
+    output_dir = Path(cfg.paths.output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        probe = output_dir / ".writable"
+        probe.write_bytes(b"0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"the run's folder {output_dir} cannot be written to ({error.strerror}); choose "
+            "another with paths.output_dir=FOLDER or hydra.run.dir=FOLDER."
+        ) from error
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        OmegaConf.save(cfg, output_dir / "config.yaml", resolve=True)
+    if torch.cuda.is_available() and OmegaConf.select(cfg, "trainer.precision") == "32-true":
+        _say("Note: computing in fp32 (this GPU has no bf16, or trainer.precision says so).")
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    return output_dir
+
+
+def _build(
+    cfg: DictConfig, checkpoint: Path | None = None
+) -> tuple[LightningDataModule, LightningModule, Trainer]:
+    _refuse_missing_devices(cfg.trainer)
+    data = instantiate(cfg.data, _convert_="all")
+    if checkpoint is not None:
+        changed = {"backbone": cfg.backbone} if _is_chosen("backbone") else {}
+        model = instantiate(cfg.restore, ckpt_path=str(checkpoint), **changed, _convert_="all")
+    else:
+        model = instantiate(cfg.model, _convert_="all")
+    callbacks = [
+        instantiate(callback, _convert_="all") for callback in cfg.callbacks.values() if callback
+    ]
+    logger = instantiate(cfg.logger, _convert_="all") if cfg.get("logger") else False
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
+    if trainer.logger is not None:
+        trainer.logger.log_hyperparams(_flat(cfg))
+    return data, model, trainer
+
+
+def _adopt_checkpoint(cfg: DictConfig) -> Path:
+    """Take from a checkpoint what the command line leaves open: backbone, form of the targets."""
+    path = find_checkpoint(cfg.checkpoint, "evaluate")
+    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if "method" not in saved:
+        raise ValueError(f"{path} is not a checkpoint of this project's train.py.")
+    wanted = _chosen_value("model")
+    if wanted and wanted != saved["method"]["name"]:
+        raise ValueError(
+            f"ckpt_path={cfg.ckpt_path} holds {saved['method']['name']!r}, not {wanted!r}; leave "
+            "model= out, it is read from the checkpoint."
+        )
+    OmegaConf.set_struct(cfg, False)
+    if not _is_chosen("backbone"):
+        cfg.backbone = saved["hyper_parameters"]["backbone"]
+    for key, value in saved.get("datamodule_hyper_parameters", {}).items():
+        if key in cfg.get("adopted_data_keys", []) and not _is_chosen(f"data.{key}"):
+            cfg.data[key] = value
+    return path
+
+
+def _refuse_parallel_sweep(cfg: DictConfig) -> None:
+    """Each process of a job starts this command again, and under ``-m`` the whole sweep with it."""
+    if not HydraConfig.initialized() or "trainer" not in cfg:
+        return
+    hydra_cfg = HydraConfig.get()
+    is_basic = str(hydra_cfg.launcher.get("_target_", "")).endswith("BasicLauncher")
+    if hydra_cfg.mode == RunMode.MULTIRUN and is_basic and _num_processes(cfg.trainer) > 1:
+        raise ValueError(
+            f"-m with {_num_processes(cfg.trainer)} processes a job under the basic launcher would "
+            "run the whole sweep in every process; use hydra/launcher=euler on a Slurm cluster, or "
+            "trainer.devices=1, or one command for each choice."
+        )
+
+
+def _num_processes(trainer: DictConfig) -> int:
+    """Return the number of processes a job of this trainer config starts."""
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, str):
+        if devices == "auto" or devices == "-1":
+            is_cpu = trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
+            devices = 1 if is_cpu else torch.cuda.device_count()
+        else:
+            devices = len(devices.split(",")) if "," in devices else int(devices)
+    elif not isinstance(devices, int):
+        devices = len(devices)
+    elif devices == -1:
+        devices = max(1, torch.cuda.device_count())
+    return devices * int(trainer.get("num_nodes", 1))
+
+
+def _refuse_missing_devices(trainer: DictConfig) -> None:
+    """Compare what is asked for with what is there, before anything is loaded."""
+    wants_gpu = trainer.get("accelerator") in ("gpu", "cuda")
+    found = torch.cuda.device_count()
+    if wants_gpu and not found:
+        raise ValueError(
+            "trainer.accelerator=gpu, but no CUDA device is visible; use trainer=cpu, or ask the "
+            "cluster for a GPU."
+        )
+    wanted = _num_processes(trainer) // int(trainer.get("num_nodes", 1))
+    if wants_gpu and wanted > found:
+        raise ValueError(
+            f"trainer.devices asks for {wanted} GPUs, {found} are visible; use "
+            f"trainer.devices={found}."
+        )
+    num_tasks = int(os.environ.get("SLURM_NTASKS") or 0)
+    in_step = "SLURM_STEP_ID" in os.environ or "SLURM_NTASKS" in os.environ
+    is_interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if in_step and not is_interactive and num_tasks and num_tasks != _num_processes(trainer):
+        raise ValueError(
+            f"trainer.devices * trainer.num_nodes is {_num_processes(trainer)}, but Slurm started "
+            f"{num_tasks} task(s); give sbatch --nodes={trainer.get('num_nodes', 1)} "
+            f"--ntasks-per-node={wanted} (each task is one process), or set trainer.devices to "
+            "what the job has."
+        )
+
+
+# ------------------------------------------------------------------- results
+
+
+def _best_checkpoint(trainer: Trainer) -> str | None:
+    paths = [c.best_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)]  # pyright: ignore
+    return next((path for path in paths if path), None)
+
+
+def _numbers(trainer: Trainer) -> dict[str, Any]:
+    return {
+        key: value.item() if isinstance(value, torch.Tensor) else value
+        for key, value in trainer.callback_metrics.items()
+    }
+
+
+def _parameters(model: LightningModule) -> dict[str, Any]:
+    facts: dict[str, Any] = {"method": getattr(model, "method", type(model).__name__)}
+    if hasattr(model, "parameter_counts"):
+        trainable, total = model.parameter_counts()  # pyright: ignore[reportCallIssue]
+        facts |= {"parameters/trainable": trainable, "parameters/total": total}
+    return facts
+
+
+def _flat(cfg: DictConfig) -> dict[str, Any]:
+    """Return what decides a run as ``group.key: scalar``, for the hyperparameter table."""
+    flat: dict[str, Any] = {}
+
+    def visit(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                visit(f"{name}.{key}" if name else str(key), item)
+        else:
+            flat[name] = value if isinstance(value, (int, float, str, bool)) else str(value)
+
+    for group in ("backbone", "model", "data", "trainer", "seed"):
+        if group in cfg:
+            visit(group, OmegaConf.to_container(cfg, resolve=True)[group])  # pyright: ignore
+    return flat
+
+
+# ------------------------------------------------------- command line and errors
+
+
+def _chosen_value(name: str) -> str | None:
+    """Return what the command line sets ``name`` to, or None if it leaves it alone."""
+    if not HydraConfig.initialized():
+        return None
+    for override in HydraConfig.get().overrides.task:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key == name:
+            return value
+    return None
+
+
+def _is_chosen(name: str) -> bool:
+    """Say whether the command line sets ``name`` or anything below it."""
+    if not HydraConfig.initialized():
+        return False
+    keys = [override.lstrip("+~").split("=")[0] for override in HydraConfig.get().overrides.task]
+    return any(key == name or key.startswith(f"{name}.") for key in keys)
+
+
+def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> float | None:
+    """Run, and print a user's mistake as one sentence instead of a traceback."""
+    try:
+        metrics = work(cfg)
+    except TrainingInterrupted as stop:
+        _say(
+            f"Stopped by {stop}. Continue with: python train.py "
+            f"{' '.join(_without_checkpoint())} ckpt_path={cfg.paths.output_dir}"
+        )
+        sys.exit(128 + stop.signum)
+    except KeyboardInterrupt:
+        _say("Interrupted. What was finished is kept; the same command goes on from there.")
+        sys.exit(130)
+    except Exception as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        expected = (ValueError, FileNotFoundError, BackboneError, OmegaConfBaseException)
+        if os.environ.get("TRIDENT_TRACEBACK") or not isinstance(cause, expected):
+            raise
+        _say(f"Error: {cause}")
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # the other jobs of the sweep go on
+        sys.exit(2)
+    name = cfg.get("optimized_metric")
+    return metrics.get(name) if name else None
+
+
+def _without_checkpoint() -> Sequence[str]:
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [item for item in overrides if not item.startswith("ckpt_path=")]
+
+
+def _say(message: str) -> None:
+    if int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", 0))) == 0:
+        print(message, file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------- run directories
+
+
+def _run_dir(kind: str, name: str, ckpt_path: str | None = None) -> str:
+    """Name a run's folder, the same on every rank and after a requeue.
+
+    A resumed training goes on in its own folder. A Slurm job's folder carries the job's id, which a
+    requeue keeps; any other's carries the time.
+    """
+    root = Path(os.environ.get("TRIDENT_OUTPUTS", "outputs")) / kind / name
+    if kind == "train" and ckpt_path and ckpt_path != "None":
+        where = Path(ckpt_path)
+        if where.suffix == ".ckpt":
+            where = where.parent
+        return str(where.parent if where.name == "checkpoints" else where)
+    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    if job:
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        return str(root / ("slurm-" + job + (f"_{task}" if task else "")))
+    return str(root / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
+
+
+def _last_run(ckpt_path: str | None, kind: str, name: str) -> str | None:
+    """Replace ``ckpt_path=last`` by the newest run of the same kind that has a checkpoint."""
+    if ckpt_path != "last":
+        return ckpt_path
+    root = Path(os.environ.get("TRIDENT_OUTPUTS", "outputs")) / kind
+    runs = [path.parent.parent for path in root.glob(f"{name}/*/checkpoints/*.ckpt")]
+    if not runs:
+        return str(root / name)  # find_checkpoint says what is missing
+    return str(max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime))
+
+
+def _precision() -> str:
+    """Return what a GPU computes in: bf16 where it has it, fp32 elsewhere; fp32 on a CPU."""
+    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
+    return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def _short(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.,=-]+", "-", name)[:120]
+
+
+OmegaConf.register_new_resolver("run_dir", _run_dir, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("last_run", _last_run, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("precision", _precision, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("short", _short, replace=True)

@@ -1,0 +1,293 @@
+"""What every way of adapting T5 has in common: the loss, the answers, the optimiser, checkpoints.
+
+A method is a subclass that says what is trained, in :meth:`Seq2Seq.attach`. Batches come from a
+datamodule under these keys (see ``src/datamodules/problems.py``): ``input_ids``,
+``attention_mask`` and ``labels`` (long, batch x length, padded labels -100), ``index`` (long, batch)
+and the lists ``question``, ``gold``, ``numbers``, ``tolerance``, ``target``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from src.algorithms.answers import answers_match, parse_output
+from src.algorithms.peft.storage import fingerprint
+from src.backbones import load_t5, load_tokenizer
+from src.modules.metrics import AnswerAccuracy
+
+Row = dict[str, Any]
+
+
+class Seq2Seq(LightningModule):
+    """A T5 that writes a target (equation, rationale or answer) for a word problem.
+
+    Args:
+        backbone: The spec of the T5, as ``src.backbones`` reads it.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: Decoupled weight decay, on matrices only.
+        warmup_fraction: Share of all steps over which the learning rate rises, in [0, 1).
+        label_smoothing: Mass spread over the vocabulary, in [0, 1).
+        max_new_tokens: Longest answer generated, in tokens.
+        num_beams: Beams of the search; 1 is greedy.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    method: str = ""
+    model: Any
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        warmup_fraction: float = 0.05,
+        label_smoothing: float = 0.0,
+        max_new_tokens: int = 32,
+        num_beams: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value, valid in (
+            ("learning_rate", learning_rate, learning_rate > 0),
+            ("warmup_fraction", warmup_fraction, 0 <= warmup_fraction < 1),
+            ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1),
+            ("max_new_tokens", max_new_tokens, max_new_tokens >= 1),
+            ("num_beams", num_beams, num_beams >= 1),
+        ):
+            if not valid:
+                raise ValueError(f"model.{name} is {value}, which is out of its range.")
+        self.save_hyperparameters()
+        self.strict_loading = False
+        self.model = None
+        self.tokenizer: Any = None
+        self.backbone_fingerprint = ""
+        self._expected_fingerprint: str | None = None
+        self.val_accuracy = AnswerAccuracy()
+        self.test_accuracy = AnswerAccuracy()
+
+    # ------------------------------------------------------------------ model
+
+    def configure_model(self) -> None:
+        if self.model is not None:
+            return
+        spec = self.hparams["backbone"]
+        self.tokenizer = load_tokenizer(spec)
+        self.model = load_t5(spec)
+        size = self.model.config.vocab_size
+        if len(self.tokenizer) > size:
+            raise ValueError(
+                f"the tokenizer of backbone {spec['name']!r} has {len(self.tokenizer)} tokens but "
+                f"the model only {size}; give backbone.tokenizer the one it was trained with."
+            )
+        self.backbone_fingerprint = fingerprint(self.model)
+        if self._expected_fingerprint not in (None, self.backbone_fingerprint):
+            raise ValueError(
+                f"the checkpoint was trained on another backbone than {spec['name']!r} (the "
+                "weights differ, not only the name); choose the backbone it was trained on."
+            )
+        self.model.requires_grad_(False)
+        self.attach()
+        self.model.train(self.training)
+
+    def attach(self) -> None:
+        """Make the frozen ``self.model`` trainable in the way of the method; called once."""
+        raise NotImplementedError
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Return the numbers of trainable and of all parameters."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
+        return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+    # ------------------------------------------------------------------ steps
+
+    def forward(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the logits of a batch, shape (batch, target length, vocabulary)."""
+        return self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            labels=batch["labels"],
+        ).logits
+
+    def loss(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the mean cross-entropy of the target tokens, a scalar in nats."""
+        logits = self(batch)
+        return nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(),
+            batch["labels"].flatten(),
+            label_smoothing=self.hparams["label_smoothing"] if self.training else 0.0,
+        )
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._score(batch, "val", self.val_accuracy)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> list[Row]:
+        return self._score(batch, "test", self.test_accuracy)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Row]:
+        return self.answer(batch)
+
+    def _score(self, batch: dict[str, Any], split: str, accuracy: AnswerAccuracy) -> list[Row]:
+        size = len(batch["index"])
+        self.log(f"{split}/loss", self.loss(batch), batch_size=size, sync_dist=True, prog_bar=True)
+        rows = self.answer(batch)
+        accuracy.update(
+            [None if row["parsed"] is None else Fraction(row["parsed"]) for row in rows],
+            batch["gold"],
+            batch["tolerance"],
+        )
+        return rows
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_accuracy("val", self.val_accuracy)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_accuracy("test", self.test_accuracy)
+
+    def _log_accuracy(self, split: str, metric: AnswerAccuracy) -> None:
+        for name, value in metric.compute().items():
+            self.log(f"{split}/{name}", value, prog_bar=name == "accuracy")
+        metric.reset()
+
+    def answer(self, batch: Mapping[str, Any]) -> list[Row]:
+        """Generate, parse and mark the answers of a batch.
+
+        Args:
+            batch: A batch as the module docstring describes it.
+
+        Returns:
+            A row for each problem: ``index``, ``question``, ``gold``, ``output`` (the text as it
+            was generated), ``parsed`` (the number in it, as a fraction; None if there is none),
+            ``correct``.
+        """
+        token_ids = self.model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=self.hparams["max_new_tokens"],
+            num_beams=self.hparams["num_beams"],
+            do_sample=False,
+        )
+        outputs = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        rows = []
+        for position, output in enumerate(outputs):
+            parsed = parse_output(output, batch["target"][position], batch["numbers"][position])
+            gold = Fraction(batch["gold"][position])
+            rows.append(
+                {
+                    "index": int(batch["index"][position]),
+                    "question": batch["question"][position],
+                    "gold": str(gold),
+                    "output": output,
+                    "parsed": None if parsed is None else str(parsed),
+                    "correct": answers_match(parsed, gold, batch["tolerance"][position]),
+                }
+            )
+        return rows
+
+    # -------------------------------------------------------------- optimiser
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        trained = [p for p in self.parameters() if p.requires_grad]
+        if not trained:
+            raise ValueError(f"model={self.method} has nothing to train; use eval.py for it.")
+        groups = [
+            {
+                "params": [p for p in trained if p.ndim >= 2],
+                "weight_decay": self.hparams["weight_decay"],
+            },
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=self.hparams["learning_rate"]
+        )
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        num_warmup = max(1, int(self.hparams["warmup_fraction"] * num_steps))
+
+        def scale(step: int) -> float:
+            if step < num_warmup:
+                return (step + 1) / num_warmup
+            return max(0.0, (num_steps - step) / max(1, num_steps - num_warmup))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    # ------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        checkpoint["state_dict"] = {
+            name: value for name, value in checkpoint["state_dict"].items() if name in trained
+        }
+        checkpoint["method"] = {
+            "name": self.method,
+            "class": f"{type(self).__module__}.{type(self).__qualname__}",
+            "backbone": self.hparams["backbone"]["name"],
+            "fingerprint": self.backbone_fingerprint,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get("method", {})
+        if saved.get("name") != self.method:
+            raise ValueError(
+                f"the checkpoint holds {saved.get('name', 'no known method')!r}, not "
+                f"{self.method!r}; leave model= out (it is read from the checkpoint) or choose "
+                f"model={saved.get('name', '...')}."
+            )
+        if self.model is None:
+            self._expected_fingerprint = saved["fingerprint"]
+        elif saved["fingerprint"] != self.backbone_fingerprint:
+            raise ValueError(
+                f"the checkpoint was trained on backbone {saved['backbone']!r}, whose weights "
+                f"differ from those of {self.hparams['backbone']['name']!r}; choose "
+                f"backbone={saved['backbone']}."
+            )
+        if self.model is not None:
+            trained = {name for name, p in self.named_parameters() if p.requires_grad}
+            missing = sorted(trained - checkpoint["state_dict"].keys())
+            if missing:
+                raise ValueError(
+                    f"the checkpoint lacks {len(missing)} trained tensors ({missing[0]}, ...); it "
+                    "was made with other settings of the method: load it without overriding them."
+                )
+
+
+def restore(ckpt_path: str | Path, **overrides: Any) -> Seq2Seq:
+    """Rebuild the module that a checkpoint was saved from, its trained weights loaded.
+
+    Args:
+        ckpt_path: A checkpoint file.
+        **overrides: Hyperparameters to change, such as ``backbone`` or ``num_beams``.
+
+    Returns:
+        The module, on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: If the file holds no method of this project, or the backbone is another.
+    """
+    import importlib
+
+    checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+    if "method" not in checkpoint:
+        raise ValueError(f"{ckpt_path} is not a checkpoint of this project's train.py.")
+    module_name, _, class_name = checkpoint["method"]["class"].rpartition(".")
+    method = getattr(importlib.import_module(module_name), class_name)
+    module = method(**{**checkpoint["hyper_parameters"], **overrides})
+    module.configure_model()
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"], strict=False)
+    return module.eval()
