@@ -1,0 +1,84 @@
+"""Every file of every config group composes, and what it names can be made."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from src import entry  # noqa: F401  (registers the resolvers)
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+TRAIN_ONLY = ("paths",)
+
+
+def members(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def composed(config: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
+        cfg = compose(config, [*overrides, "hydra.run.dir=x"], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        OmegaConf.update(cfg, "hydra.runtime.output_dir", "x", force_add=True)
+        return cfg
+
+
+def targets(node: Any) -> list[str]:
+    found = []
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            found.append(node["_target_"])
+        for key in node:
+            if key != "hydra":
+                found += targets(node[key])
+    elif isinstance(node, ListConfig):
+        for item in node:
+            found += targets(item)
+    return found
+
+
+def check(cfg: DictConfig) -> None:
+    OmegaConf.to_container(
+        OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), resolve=True
+    )
+    for target in targets(cfg):
+        assert callable(get_object(target)), target
+
+
+@pytest.mark.parametrize("task", members("task"))
+def test_task(task: str) -> None:
+    cfg = composed("eval", f"task={task}")
+    check(cfg)
+    assert cfg.task_name == task
+    assert cfg.action in ("test", "predict", "report")
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        (group, name)
+        for group in ("backbone", "model", "data", "trainer", "callbacks", "logger")
+        for name in members(group)
+    ],
+)
+def test_group(group: str, name: str) -> None:
+    check(composed("train", f"{group}={name}"))
+
+
+@pytest.mark.parametrize("name", members("experiment"))
+def test_experiment(name: str) -> None:
+    text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
+    config = "eval" if "override /task" in text else "train"
+    check(composed(config, f"experiment={name}"))
+
+
+def test_backbones_say_what_they_are() -> None:
+    for name in members("backbone"):
+        spec = OmegaConf.load(CONFIGS / "backbone" / f"{name}.yaml")
+        assert spec.name == name
+        assert spec.family in ("t5", "causal_lm", "clip")
