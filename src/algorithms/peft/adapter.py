@@ -74,12 +74,14 @@ class HoulsbyAdapter(nn.Module):
 
     def listen(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         """Forward hook on the sublayer's layer norm: keep the sublayer's input for the parallel
-        form."""
+        form.
+        """
         self._input = output
 
     def delta(self, z: Tensor) -> Tensor:
         """Return dh of the unified view: `f(z W_down + b_down) W_up + b_up`, (..., d) to (...,
-        d)."""
+        d).
+        """
         return self.up(self.activation(self.down(z)))
 
     def forward(self, h: Tensor) -> Tensor:

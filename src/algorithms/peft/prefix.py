@@ -318,8 +318,7 @@ AttentionMaskInterface.register(ATTENTION, prefix_mask)
 
 
 class PrefixSites(nn.ModuleDict):
-    """The prefixes of one stack, by sublayer; `observer` sees every decomposition while it is
-    set."""
+    """The prefixes of one stack, by sublayer; while `observer` is set it sees all decompositions."""
 
     def __init__(self, stack: str, prefixes: dict[str, nn.Module]) -> None:
         super().__init__(prefixes)
@@ -338,8 +337,7 @@ class PrefixSites(nn.ModuleDict):
 def _hand_over(
     stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Forward pre-hook of a stack. It holds no reference, so that a deep copy of the model
-    works."""
+    """Forward pre-hook of a stack; it holds no reference, so a deep copy of the model works."""
     return args, {**kwargs, "prefix_states": stack.prefix.states()}
 
 

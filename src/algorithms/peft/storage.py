@@ -315,10 +315,8 @@ def load_method(
     if mark != record.fingerprint:
         raise MethodMismatchError(
             f"{folder} was trained on backbone {record.backbone or 'unknown'} (fingerprint "
-            f"{record.fingerprint[:8]}), but the given backbone {backbone or 'has'} "
-            f"{'has ' if backbone else ''}fingerprint {
-                mark[:8]
-            }; use the backbone it was trained on"
+            f"{record.fingerprint[:8]}), but the weights of {backbone or 'the given backbone'} have "
+            f"fingerprint {mark[:8]}; use the backbone that it was trained on"
         )
     if isinstance(spec, PrefixSpec) and record.is_materialized:
         # "normal" skips the forward pass of "activations": the values are overwritten below.

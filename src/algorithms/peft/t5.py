@@ -78,8 +78,8 @@ class Dims:
         if is_mapping:
             has_tied_head = given.get("tie_word_embeddings", True) is not False
         else:
-            # T5Config overwrites `tie_word_embeddings` with True and keeps what config.json said in
-            # this attribute. has_tied_head = bool(getattr(config, "scale_decoder_outputs", True))
+            # T5Config overwrites `tie_word_embeddings` with True; this keeps what config.json said.
+            has_tied_head = bool(getattr(config, "scale_decoder_outputs", True))
         return cls(
             **sizes,
             is_gated=str(given.get("feed_forward_proj", "relu")).startswith("gated"),
@@ -110,7 +110,8 @@ def stacks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def sublayers(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
     """Yield each residual sublayer (it owns `layer_norm` and `dropout`) with its site, in forward
-    order."""
+    order.
+    """
     for stack, module in stacks(model):
         names = SUBLAYERS if stack == "decoder" else ("self_attention", "feed_forward")
         for index, block in enumerate(module.block):
@@ -120,7 +121,8 @@ def sublayers(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
 
 def core(sublayer: nn.Module) -> nn.Module:
     """Return the attention or feed-forward module inside a residual sublayer: the owner of q, k, v,
-    o or wi, wo."""
+    o or wi, wo.
+    """
     for name in ("SelfAttention", "EncDecAttention", "DenseReluDense"):
         if hasattr(sublayer, name):
             return getattr(sublayer, name)
