@@ -22,7 +22,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
@@ -176,19 +176,17 @@ def _build(
 def _adopt_checkpoint(cfg: DictConfig) -> Path:
     """Take from a checkpoint what the command line leaves open: backbone, form of the targets."""
     path = find_checkpoint(cfg.checkpoint, "evaluate")
-    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if "method" not in saved:
-        raise ValueError(f"{path} is not a checkpoint of this project's train.py.")
+    saved = get_method(cfg.describe)(path)
     wanted = _chosen_value("model")
-    if wanted and wanted != saved["method"]["name"]:
+    if wanted and wanted != saved["method"]:
         raise ValueError(
-            f"ckpt_path={cfg.ckpt_path} holds {saved['method']['name']!r}, not {wanted!r}; leave "
+            f"ckpt_path={cfg.ckpt_path} holds {saved['method']!r}, not {wanted!r}; leave "
             "model= out, it is read from the checkpoint."
         )
     OmegaConf.set_struct(cfg, False)
     if not _is_chosen("backbone"):
         cfg.backbone = saved["hyper_parameters"]["backbone"]
-    for key, value in saved.get("datamodule_hyper_parameters", {}).items():
+    for key, value in saved["datamodule_hyper_parameters"].items():
         if key in cfg.get("adopted_data_keys", []) and not _is_chosen(f"data.{key}"):
             cfg.data[key] = value
     return path

@@ -207,7 +207,8 @@ def find_checkpoint(where: str | Path, purpose: Literal["resume", "evaluate"]) -
     """Return the checkpoint file that a user's ``ckpt_path`` means.
 
     Args:
-        where: A checkpoint file, or a run's folder (or its ``checkpoints`` folder).
+        where: A checkpoint file, or a run's folder (or its ``checkpoints`` folder), or, to
+            evaluate, the folder that a run exported.
         purpose: In a folder, ``resume`` takes the newest state (the most steps, then the latest
             file), ``evaluate`` the best weights and the newest state only where there are none.
 
@@ -219,6 +220,8 @@ def find_checkpoint(where: str | Path, purpose: Literal["resume", "evaluate"]) -
         ValueError: If all that is there is damaged.
     """
     where = Path(where)
+    if purpose == "evaluate" and (where / "method.json").is_file():
+        return where  # what a run exported: the trained tensors alone
     if where.is_file():
         _steps_of(where)
         return where

@@ -2,12 +2,13 @@
 
 A method is a subclass that says what is trained, in :meth:`Seq2Seq.attach`. Batches come from a
 datamodule under these keys (see ``src/datamodules/problems.py``): ``input_ids``,
-``attention_mask`` and ``labels`` (long, batch x length, padded labels -100), ``index`` (long, batch)
-and the lists ``question``, ``gold``, ``numbers``, ``tolerance``, ``target``.
+``attention_mask`` and ``labels`` (long, batch x length, padded labels -100), ``index`` (long,
+batch) and the lists ``question``, ``gold``, ``numbers``, ``tolerance``, ``target``.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from src.algorithms.answers import answers_match, parse_output
-from src.algorithms.peft.storage import fingerprint
+from src.algorithms.peft import load_method, method_record, read_record, save_method
 from src.backbones import load_t5, load_tokenizer
 from src.modules.metrics import AnswerAccuracy
 
@@ -87,19 +88,39 @@ class Seq2Seq(LightningModule):
                 f"the tokenizer of backbone {spec['name']!r} has {len(self.tokenizer)} tokens but "
                 f"the model only {size}; give backbone.tokenizer the one it was trained with."
             )
-        self.backbone_fingerprint = fingerprint(self.model)
+        self.attach()
+        self.backbone_fingerprint = method_record(self.model).fingerprint
         if self._expected_fingerprint not in (None, self.backbone_fingerprint):
             raise ValueError(
                 f"the checkpoint was trained on another backbone than {spec['name']!r} (the "
                 "weights differ, not only the name); choose the backbone it was trained on."
             )
-        self.model.requires_grad_(False)
-        self.attach()
         self.model.train(self.training)
 
     def attach(self) -> None:
-        """Make the frozen ``self.model`` trainable in the way of the method; called once."""
+        """Make ``self.model`` trainable in the way of the method; called once."""
         raise NotImplementedError
+
+    def export(self, folder: str | Path) -> None:
+        """Save what was trained, without the backbone; see ``src.algorithms.peft.storage``.
+
+        Args:
+            folder: Made if missing. ``eval.py ckpt_path=FOLDER`` reads it.
+        """
+        data = getattr(self.trainer, "datamodule", None) if self._trainer else None
+        save_method(
+            self.model,
+            folder,
+            backbone=self.hparams["backbone"]["name"],
+            extra={
+                "class": self._class_path(),
+                "hyper_parameters": dict(self.hparams),
+                "datamodule_hyper_parameters": dict(getattr(data, "hparams", {})),
+            },
+        )
+
+    def _class_path(self) -> str:
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def parameter_counts(self) -> tuple[int, int]:
         """Return the numbers of trainable and of all parameters."""
@@ -235,7 +256,7 @@ class Seq2Seq(LightningModule):
         }
         checkpoint["method"] = {
             "name": self.method,
-            "class": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class": self._class_path(),
             "backbone": self.hparams["backbone"]["name"],
             "fingerprint": self.backbone_fingerprint,
         }
@@ -270,24 +291,56 @@ def restore(ckpt_path: str | Path, **overrides: Any) -> Seq2Seq:
     """Rebuild the module that a checkpoint was saved from, its trained weights loaded.
 
     Args:
-        ckpt_path: A checkpoint file.
+        ckpt_path: A checkpoint file, or a folder that :meth:`Seq2Seq.export` wrote.
         **overrides: Hyperparameters to change, such as ``backbone`` or ``num_beams``.
 
     Returns:
         The module, on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: If the file holds no method of this project, or the backbone is another.
+        ValueError: If it holds no method of this project, or the backbone is another.
     """
-    import importlib
-
-    checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
-    if "method" not in checkpoint:
-        raise ValueError(f"{ckpt_path} is not a checkpoint of this project's train.py.")
-    module_name, _, class_name = checkpoint["method"]["class"].rpartition(".")
+    record = describe_checkpoint(ckpt_path)
+    module_name, _, class_name = str(record.get("class", "")).rpartition(".")
+    if not module_name.startswith("src.modules."):
+        raise ValueError(f"{ckpt_path} does not name a method of this project.")
     method = getattr(importlib.import_module(module_name), class_name)
-    module = method(**{**checkpoint["hyper_parameters"], **overrides})
+    module = method(**{**record["hyper_parameters"], **overrides})
+    if Path(ckpt_path).is_dir():
+        spec = module.hparams["backbone"]
+        module.tokenizer = load_tokenizer(spec)
+        module.model = load_method(load_t5(spec), ckpt_path, backbone=spec["name"])
+        module.backbone_fingerprint = method_record(module.model).fingerprint
+        return module.eval()
+    checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     module.configure_model()
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=False)
     return module.eval()
+
+
+def describe_checkpoint(ckpt_path: str | Path) -> dict[str, Any]:
+    """Read what a checkpoint is of, without building anything.
+
+    Args:
+        ckpt_path: A checkpoint file, or a folder that :meth:`Seq2Seq.export` wrote.
+
+    Returns:
+        ``method`` (its name), ``class``, ``hyper_parameters`` and ``datamodule_hyper_parameters``.
+
+    Raises:
+        ValueError: If it was not made by this project's train.py.
+    """
+    path = Path(ckpt_path)
+    if path.is_dir():
+        record = read_record(path)
+        return {"method": record.spec.method, **(record.extra or {})}
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if "method" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint of an adapted T5 made by train.py.")
+    return {
+        "method": checkpoint["method"]["name"],
+        "class": checkpoint["method"]["class"],
+        "hyper_parameters": checkpoint["hyper_parameters"],
+        "datamodule_hyper_parameters": checkpoint.get("datamodule_hyper_parameters", {}),
+    }
