@@ -73,15 +73,11 @@ class HoulsbyAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def listen(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        """Forward hook on the sublayer's layer norm: keep the sublayer's input for the parallel
-        form.
-        """
+        """Forward hook on the sublayer's layer norm: keep what the parallel form reads."""
         self._input = output
 
     def delta(self, z: Tensor) -> Tensor:
-        """Return dh of the unified view: `f(z W_down + b_down) W_up + b_up`, (..., d) to (...,
-        d).
-        """
+        """Return dh of the unified view, `f(z W_down + b_down) W_up + b_up`; z and dh (..., d)."""
         return self.up(self.activation(self.down(z)))
 
     def forward(self, h: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ class Decomposition(NamedTuple):
     delta: Tensor
 
 
-Observer = Callable[[Site, Decomposition], None]
+Observer = Callable[[Site, Decomposition, Tensor], None]
+"""Called with a site, its decomposition, and what attention really returned, (B, H, Q, d_kv)."""
 
 
 class Prefix(nn.Module):
@@ -244,7 +245,7 @@ def prefix_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     dropout: float = 0.0,
-    scaling: float | None = None,
+    scaling: float = 1.0,
     position_bias: Tensor | None = None,
     prefix_states: PrefixStates | None = None,
     **kwargs: Any,
@@ -285,23 +286,24 @@ def prefix_attention(
     bias = prefix_states.bias(
         sublayer, query, num_virtual_tokens, num_keys, position_bias, attention_mask
     )
+    both = [p.to(key.dtype).expand(len(query), -1, -1, -1) for p in prefix]
+    all_keys, all_values = torch.cat([both[0], key], 2), torch.cat([both[1], value], 2)
+    weights = None
+    if kwargs.get("output_attentions"):
+        weights = (query @ all_keys.transpose(-1, -2) * scaling + bias).softmax(-1)
+        weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+        output = weights @ all_values
+    else:
+        output = scaled_dot_product_attention(
+            query, all_keys, all_values, attn_mask=bias, dropout_p=dropout, scale=scaling
+        )
     if prefix_states.observer is not None:
         with torch.no_grad():
             site = Site(prefix_states.stack, module.layer_idx, sublayer)
             real = bias[..., num_virtual_tokens:]
-            prefix_states.observer(site, decompose(query * scaling, key, value, real, prefix))
-    batch_size = query.shape[0]
-    prefix_key, prefix_value = (p.to(key.dtype).expand(batch_size, -1, -1, -1) for p in prefix)
-    key = torch.cat([prefix_key, key], dim=2)
-    value = torch.cat([prefix_value, value], dim=2)
-    if kwargs.get("output_attentions"):
-        weights = (query @ key.transpose(-1, -2) * scaling + bias).softmax(-1)
-        weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-        return (weights @ value).transpose(1, 2).contiguous(), weights
-    output = scaled_dot_product_attention(
-        query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling
-    )
-    return output.transpose(1, 2).contiguous(), None
+            parts = decompose(query * scaling, key, value, real, prefix)
+            prefix_states.observer(site, parts, output)
+    return output.transpose(1, 2).contiguous(), weights
 
 
 def prefix_mask(*args: Any, **kwargs: Any) -> Tensor | None:
@@ -318,7 +320,7 @@ AttentionMaskInterface.register(ATTENTION, prefix_mask)
 
 
 class PrefixSites(nn.ModuleDict):
-    """The prefixes of one stack, by sublayer; while `observer` is set it sees all decompositions."""
+    """The prefixes of one stack, by sublayer; `observer`, while it is set, sees each forward."""
 
     def __init__(self, stack: str, prefixes: dict[str, nn.Module]) -> None:
         super().__init__(prefixes)

@@ -315,7 +315,7 @@ def load_method(
     if mark != record.fingerprint:
         raise MethodMismatchError(
             f"{folder} was trained on backbone {record.backbone or 'unknown'} (fingerprint "
-            f"{record.fingerprint[:8]}), but the weights of {backbone or 'the given backbone'} have "
+            f"{record.fingerprint[:8]}), but the weights of {backbone or 'the given one'} have "
             f"fingerprint {mark[:8]}; use the backbone that it was trained on"
         )
     if isinstance(spec, PrefixSpec) and record.is_materialized:
