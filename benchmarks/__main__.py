@@ -22,7 +22,7 @@ def main() -> int:
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; choose of {', '.join(BENCHMARKS)}")
+        parser.error(f"unknown: {sorted(unknown)}; choose of {list(BENCHMARKS)}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in arguments.names or BENCHMARKS:
