@@ -24,6 +24,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,137 @@ def _probe_hub() -> None:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")[:160]
+
+
+# ---------------------------------------------------------------------------------------- CLIP
+
+#: The image tower of a text-only backbone: open_clip wants one, nothing ever calls it.
+_NO_VISION = {"image_size": 32, "patch_size": 32, "width": 32, "layers": 1, "head_width": 32}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An open_clip model with what belongs to it.
+
+    Attributes:
+        name: The backbone's name.
+        model: The open_clip model, float32, in evaluation mode.
+        tokenizer: Texts to ids (n, context_length), as ``model.encode_text`` takes them.
+        preprocess: A PIL image to a tensor (3, H, W).
+        has_vision: Whether the image tower means anything.
+    """
+
+    name: str
+    model: torch.nn.Module
+    tokenizer: Any
+    preprocess: Callable[[Any], torch.Tensor]
+    has_vision: bool = True
+
+
+def load_clip(spec: Spec) -> Clip:
+    """Load a CLIP, or a sentence encoder as the text tower of one, behind open_clip.
+
+    Besides the keys of every spec, family ``clip`` knows: ``model``, an open_clip architecture;
+    ``pretrained``, a tag of it (downloaded by open_clip) or a file of weights; ``path``, a folder
+    with ``open_clip_config.json`` and weights, as open_clip writes them; ``text: hf``, the folder
+    or package holds a transformers encoder that becomes the text tower, mean-pooled;
+    ``random: true`` with ``model``, or with ``config`` (``embed_dim``, ``vision_cfg``,
+    ``text_cfg`` in open_clip's words).
+
+    Args:
+        spec: A spec of family ``clip``.
+
+    Returns:
+        The model, its tokenizer and its image transform.
+
+    Raises:
+        ValueError: If the spec is of another family, or open_clip does not know the model or tag.
+        BackboneError: If the weights cannot be had.
+    """
+    _require_family(spec, "clip")
+    import open_clip
+    from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip.transform import image_transform
+
+    name, pretrained = spec.get("model"), spec.get("pretrained")
+    has_vision = True
+    if spec.get("text") == "hf":
+        folder = local_folder(spec)
+        text_cfg = {
+            "hf_model_name": str(folder or spec["path"]),
+            "hf_tokenizer_name": str(folder or spec["path"]),
+            "hf_proj_type": None,
+            "hf_pooler_type": spec.get("pooler", "mean_pooler"),
+        }
+        width = load_config(spec).hidden_size
+        try:
+            model = CustomTextCLIP(width, _NO_VISION, text_cfg)
+            tokenizer = open_clip.tokenizer.HFTokenizer(text_cfg["hf_tokenizer_name"])
+        except (OSError, ValueError) as error:
+            raise BackboneError(
+                f"backbone {spec['name']!r}: {text_cfg['hf_model_name']} is not a text encoder "
+                f"that transformers can read ({_first_line(error)})."
+            ) from error
+        has_vision = False
+    elif spec.get("random"):
+        config = dict(spec.get("config") or open_clip.get_model_config(name) or {})
+        if not config:
+            raise ValueError(f"open_clip has no model {name!r}; see open_clip.list_models().")
+        config.pop("custom_text", None)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spec.get("seed", 0))
+            model = CLIP(**config)
+        context = config["text_cfg"].get("context_length", 77)
+        tokenizer = open_clip.SimpleTokenizer(context_length=context)
+    else:
+        if folder := local_folder(spec):
+            name, pretrained = f"local-dir:{folder}", None
+        elif name not in open_clip.list_models() and not str(name).startswith("hf-hub:"):
+            raise ValueError(f"open_clip has no model {name!r}; see open_clip.list_models().")
+        elif (
+            pretrained not in open_clip.list_pretrained_tags_by_model(name)
+            and not Path(str(pretrained)).is_file()
+            and not str(name).startswith("hf-hub:")
+        ):
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
+            raise ValueError(
+                f"{pretrained!r} is neither a file nor a pretrained tag of {name}; "
+                f"its tags are {tags or 'none'}."
+            )
+        try:
+            if not name.startswith("local-dir:") and not Path(str(pretrained)).is_file():
+                _require_download(name, pretrained)
+            model = open_clip.create_model(name, pretrained=pretrained, precision="fp32")
+            tokenizer = open_clip.get_tokenizer(name)
+        except Exception as error:
+            raise BackboneError(
+                f"backbone {spec['name']!r}: open_clip cannot load {name} {pretrained or ''} "
+                f"({_first_line(error)}); work offline with "
+                f"backbone={OFFLINE_CHOICE['clip']}, or give the weights as a file: "
+                "backbone.pretrained=FILE."
+            ) from error
+    model.requires_grad_(False)
+    size = getattr(model.visual, "image_size", 224)
+    mean, std = getattr(model.visual, "image_mean", None), getattr(model.visual, "image_std", None)
+    return Clip(
+        name=spec["name"],
+        model=model.float().eval(),
+        tokenizer=tokenizer,
+        preprocess=image_transform(size, is_train=False, mean=mean, std=std),
+        has_vision=has_vision,
+    )
+
+
+def _require_download(name: str, pretrained: str) -> None:
+    """Fail at once where weights would have to be downloaded and there is no network."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip.pretrained import get_pretrained_cfg
+
+    hub = get_pretrained_cfg(name, pretrained).get("hf_hub", "") or name.removeprefix("hf-hub:")
+    repo = hub.rstrip("/")
+    for file in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):
+        if isinstance(try_to_load_from_cache(repo, file), str):
+            return
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
+        raise OSError("HF_HUB_OFFLINE is set")
+    _probe_hub()
