@@ -3,7 +3,7 @@
 A method is a subclass that says what is trained, in :meth:`Seq2Seq.attach`. Batches come from a
 datamodule under these keys (see ``src/datamodules/problems.py``): ``input_ids``,
 ``attention_mask`` and ``labels`` (long, batch x length, padded labels -100), ``index`` (long,
-batch) and the lists ``question``, ``gold``, ``numbers``, ``tolerance``, ``target``.
+batch) and the lists ``question``, ``gold``, ``numbers``, ``tolerance``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Seq2Seq(LightningModule):
         weight_decay: Decoupled weight decay, on matrices only.
         warmup_fraction: Share of all steps over which the learning rate rises, in [0, 1).
         label_smoothing: Mass spread over the vocabulary, in [0, 1).
+        target: What the model writes: ``equation``, ``rationale`` or ``answer``.
         max_new_tokens: Longest answer generated, in tokens.
         num_beams: Beams of the search; 1 is greedy.
 
@@ -52,6 +53,7 @@ class Seq2Seq(LightningModule):
         weight_decay: float = 0.0,
         warmup_fraction: float = 0.05,
         label_smoothing: float = 0.0,
+        target: str = "equation",
         max_new_tokens: int = 32,
         num_beams: int = 1,
     ) -> None:
@@ -203,7 +205,7 @@ class Seq2Seq(LightningModule):
         outputs = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         rows = []
         for position, output in enumerate(outputs):
-            parsed = parse_output(output, batch["target"][position], batch["numbers"][position])
+            parsed = parse_output(output, self.hparams["target"], batch["numbers"][position])
             gold = Fraction(batch["gold"][position])
             rows.append(
                 {
@@ -212,7 +214,7 @@ class Seq2Seq(LightningModule):
                     "gold": str(gold),
                     "output": output,
                     "parsed": None if parsed is None else str(parsed),
-                    "correct": answers_match(parsed, gold, batch["tolerance"][position]),
+                    "correct": answers_match(parsed, gold, Fraction(batch["tolerance"][position])),
                 }
             )
         return rows
