@@ -1,0 +1,141 @@
+"""The tokenizer of ``t5_mini``: a unigram vocabulary with single digits and names for numbers.
+
+Decides what a token is. The model is SentencePiece's unigram language model (Kudo 2018,
+arXiv 1804.10959), trained and run by the ``tokenizers`` library. Three things differ from T5's own:
+
+- text is lower-cased and the space before ``. , ? ! '`` dropped, because the published problem sets
+  write it either way and a small vocabulary cannot afford both;
+- digits stand alone, so that any number can be copied and computed with;
+- ``number0`` to ``number15`` and each operator are one token.
+
+Left out on purpose: byte fallback. A character outside ASCII and the training text is ``<unk>``.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import Unigram
+from tokenizers.trainers import UnigramTrainer
+from transformers import PreTrainedTokenizerFast
+
+from src.datamodules.pretraining import mask_numbers, read_gsm8k
+from src.datamodules.stories import make_story
+
+NUM_NUMBERS = 16
+NUM_SENTINELS = 100
+SPECIAL = ("<pad>", "</s>", "<unk>")
+
+
+def load_or_train_tokenizer(
+    folder: str | Path | None,
+    path: str | None,
+    vocab_size: int,
+    num_stories: int = 30000,
+    seed: int = 0,
+) -> Any:
+    """Load the tokenizer of a folder, or train one where there is none.
+
+    Args:
+        folder: A folder that holds a ``tokenizer.json``; null always trains.
+        path: GSM8K's ``train.jsonl``, or null for generated text alone.
+        vocab_size: Tokens in all, sentinels included.
+        num_stories: Generated problems to train on besides.
+        seed: Their seed.
+
+    Returns:
+        A fast tokenizer with T5's special tokens.
+    """
+    if folder is not None and (Path(folder) / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    return train_tokenizer(_texts(path, num_stories, seed), vocab_size)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train the vocabulary.
+
+    Args:
+        texts: What it is to encode well.
+        vocab_size: Tokens in all, at least 256.
+
+    Returns:
+        A tokenizer with ``</s>`` at the end of each text, ``<pad>`` as 0 and the sentinels
+        ``<extra_id_0>`` to ``<extra_id_99>`` last, as T5 has them.
+
+    Raises:
+        ValueError: If ``vocab_size`` is too small for the fixed tokens.
+    """
+    fixed = [f"▁number{i}" for i in range(NUM_NUMBERS)]
+    fixed += [f"▁{sign}" for sign in "+-*/^()=$%"] + [f"▁{d}" for d in string.digits]
+    num_learned = vocab_size - len(SPECIAL) - len(fixed) - NUM_SENTINELS
+    if num_learned < len(string.printable):
+        raise ValueError(f"vocab_size is {vocab_size}, expected at least 256.")
+    normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace("’", "'"),
+            normalizers.Replace(Regex(r" +(?=[.,?!'])"), ""),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    metaspace = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    learner = Tokenizer(Unigram())
+    learner.normalizer = normalizer
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [metaspace, pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation()]
+    )
+    alphabet = [c for c in string.printable if not c.isspace() and not c.isupper()]
+    learner.train_from_iterator(
+        texts,
+        UnigramTrainer(
+            vocab_size=num_learned,
+            initial_alphabet=[*alphabet, "▁"],
+            max_piece_length=16,
+            show_progress=False,
+            special_tokens=[],
+        ),  # fmt: skip
+    )
+    import json
+
+    pieces = [(p, s) for p, s in json.loads(learner.to_str())["model"]["vocab"] if p not in fixed]
+    known = {p for p, _ in pieces}
+    floor = min(score for _, score in pieces) - 2.0
+    pieces += [(c, floor) for c in alphabet if c not in known]
+    vocabulary = [(token, 0.0) for token in SPECIAL]
+    vocabulary += [(piece, -1.0) for piece in fixed] + pieces[:num_learned]
+    vocabulary += [(f"<extra_id_{i}>", 0.0) for i in reversed(range(NUM_SENTINELS))]
+
+    core = Tokenizer(Unigram(vocabulary, unk_id=2, byte_fallback=False))
+    core.normalizer = normalizer
+    core.pre_tokenizer = metaspace
+    core.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    core.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=[f"<extra_id_{i}>" for i in range(NUM_SENTINELS)],
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _texts(path: str | None, num_stories: int, seed: int) -> Iterator[str]:
+    for problem in read_gsm8k(path) if path else []:
+        yield mask_numbers(problem.question)[0]
+        yield problem.rationale
+    rng = random.Random(f"{seed}/vocabulary")
+    for _ in range(num_stories):
+        yield make_story(rng).text
+    for word in ("work:", "tree:", "uses:", "ask:", "solve:", "compute:", "larger:", "answer:"):
+        yield " ".join([word] * 50)
