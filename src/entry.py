@@ -25,11 +25,17 @@ from hydra.types import RunMode
 from hydra.utils import get_method, instantiate
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.backbones import BackboneError
-from src.callbacks.checkpoint import TrainingInterrupted, find_checkpoint
+from src.callbacks.checkpoint import (
+    TrainingInterrupted,
+    find_checkpoint,
+    requeue_at_warning,
+    slurm_job,
+)
 from src.callbacks.prediction_writer import merge_metrics
 
 
@@ -59,9 +65,7 @@ def evaluate(cfg: DictConfig) -> float | None:
 
 def _train(cfg: DictConfig) -> dict[str, Any]:
     output_dir = _prepare(cfg)
-    resume = None
-    if cfg.resume_from:
-        resume = find_checkpoint(cfg.resume_from, "resume")
+    resume = _resume_checkpoint(cfg, output_dir)
     data, model, trainer = _build(cfg)
     start = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
@@ -133,10 +137,11 @@ def _baseline(cfg: DictConfig, data: LightningDataModule) -> dict[str, Any]:
 def _prepare(cfg: DictConfig) -> Path:
     """Refuse what cannot work, make the run's folder, and seed."""
     _refuse_parallel_sweep(cfg)
+    requeue_at_warning()
     output_dir = Path(cfg.paths.output_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        probe = output_dir / ".writable"
+        probe = output_dir / f".writable-{rank_zero_only.rank}"
         probe.write_bytes(b"0" * 4096)
         probe.unlink()
     except OSError as error:
@@ -144,7 +149,7 @@ def _prepare(cfg: DictConfig) -> Path:
             f"the run's folder {output_dir} cannot be written to ({error.strerror}); choose "
             "another with paths.output_dir=FOLDER or hydra.run.dir=FOLDER."
         ) from error
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if rank_zero_only.rank == 0:
         OmegaConf.save(cfg, output_dir / "config.yaml", resolve=True)
     if torch.cuda.is_available() and OmegaConf.select(cfg, "trainer.precision") == "32-true":
         _say("Note: computing in fp32 (this GPU has no bf16, or trainer.precision says so).")
@@ -168,6 +173,11 @@ def _build(
     ]
     logger = instantiate(cfg.logger, _convert_="all") if cfg.get("logger") else False
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
+    if trainer.world_size != _num_processes(cfg.trainer):
+        raise ValueError(
+            f"trainer.devices * trainer.num_nodes is {_num_processes(cfg.trainer)}, but the run "
+            f"would have {trainer.world_size} process(es), on a part of the data; make them agree."
+        )
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(_flat(cfg))
     return data, model, trainer
@@ -237,15 +247,20 @@ def _refuse_missing_devices(trainer: DictConfig) -> None:
             f"trainer.devices asks for {wanted} GPUs, {found} are visible; use "
             f"trainer.devices={found}."
         )
-    num_tasks = int(os.environ.get("SLURM_NTASKS") or 0)
-    in_step = "SLURM_STEP_ID" in os.environ or "SLURM_NTASKS" in os.environ
-    is_interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if in_step and not is_interactive and num_tasks and num_tasks != _num_processes(trainer):
+    num_tasks = int(os.environ.get("SLURM_NTASKS") or 1)
+    if os.environ.get("SLURM_JOB_NAME") in (None, "bash", "interactive"):
+        return  # no Slurm job, or one in which Lightning starts the processes itself
+    if num_tasks != _num_processes(trainer):
         raise ValueError(
-            f"trainer.devices * trainer.num_nodes is {_num_processes(trainer)}, but Slurm started "
-            f"{num_tasks} task(s); give sbatch --nodes={trainer.get('num_nodes', 1)} "
-            f"--ntasks-per-node={wanted} (each task is one process), or set trainer.devices to "
-            "what the job has."
+            f"trainer.devices * trainer.num_nodes is {_num_processes(trainer)}, but Slurm gave the "
+            f"job {num_tasks} task(s); submit with --nodes={trainer.get('num_nodes', 1)} "
+            f"--ntasks-per-node={wanted} (each task is one process), or set trainer.devices and "
+            "trainer.num_nodes to what the job has."
+        )
+    if num_tasks > 1 and "SLURM_STEP_ID" not in os.environ:
+        raise ValueError(
+            f"Slurm gave the job {num_tasks} tasks, but only this one process was started; put "
+            "srun before python in the job script."
         )
 
 
@@ -254,7 +269,7 @@ def _refuse_missing_devices(trainer: DictConfig) -> None:
 
 def _best_checkpoint(trainer: Trainer) -> str | None:
     paths = [c.best_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)]  # pyright: ignore
-    return next((path for path in paths if path), None)
+    return next((path for path in paths if path and Path(path).exists()), None)
 
 
 def _numbers(trainer: Trainer) -> dict[str, Any]:
@@ -316,11 +331,16 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
     try:
         metrics = work(cfg)
     except TrainingInterrupted as stop:
-        _say(
-            f"Stopped by {stop}. Continue with: python train.py "
-            f"{' '.join(_without_checkpoint())} ckpt_path={cfg.paths.output_dir}"
-        )
-        sys.exit(128 + stop.signum)
+        if stop.is_requeued:
+            _say(f"Stopped by {stop}. The job is back in the queue and will go on by itself.")
+        else:
+            _say(
+                f"Stopped by {stop}. Continue with: python train.py "
+                f"{' '.join(_without_checkpoint())} ckpt_path={cfg.paths.output_dir}"
+            )
+        # Lightning kills the first process when one that it started fails.
+        is_child = rank_zero_only.rank > 0 and slurm_job() is None
+        sys.exit(0 if is_child else 128 + stop.signum)
     except KeyboardInterrupt:
         _say("Interrupted. What was finished is kept; the same command goes on from there.")
         sys.exit(130)
@@ -339,13 +359,23 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
     return metrics.get(name) if name else None
 
 
+def _resume_checkpoint(cfg: DictConfig, output_dir: Path) -> Path | None:
+    """Return what to go on from: what the user names, or what a requeued job left in its folder."""
+    if cfg.resume_from:
+        return find_checkpoint(cfg.resume_from, "resume")
+    is_requeued = slurm_job() and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    if is_requeued and any(output_dir.glob("checkpoints/*.ckpt")):
+        return find_checkpoint(output_dir, "resume")
+    return None
+
+
 def _without_checkpoint() -> Sequence[str]:
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return [item for item in overrides if not item.startswith("ckpt_path=")]
 
 
 def _say(message: str) -> None:
-    if int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", 0))) == 0:
+    if rank_zero_only.rank == 0:
         print(message, file=sys.stderr, flush=True)
 
 
@@ -355,8 +385,8 @@ def _say(message: str) -> None:
 def _run_dir(kind: str, name: str, ckpt_path: str | None = None) -> str:
     """Name a run's folder, the same on every rank and after a requeue.
 
-    A resumed training goes on in its own folder. A Slurm job's folder carries the job's id, which a
-    requeue keeps; any other's carries the time.
+    A resumed training goes on in its own folder. The folder of a Slurm job's step carries the ids
+    of both, which a requeue keeps; any other's carries the time.
     """
     root = Path(os.environ.get("TRIDENT_OUTPUTS", "outputs")) / kind / name
     if kind == "train" and ckpt_path and ckpt_path != "None":
@@ -364,10 +394,9 @@ def _run_dir(kind: str, name: str, ckpt_path: str | None = None) -> str:
         if where.suffix == ".ckpt":
             where = where.parent
         return str(where.parent if where.name == "checkpoints" else where)
-    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    job = slurm_job()
     if job:
-        task = os.environ.get("SLURM_ARRAY_TASK_ID")
-        return str(root / ("slurm-" + job + (f"_{task}" if task else "")))
+        return str(root / f"slurm-{job}-{os.environ['SLURM_STEP_ID']}")
     return str(root / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3])
 
 

@@ -2,8 +2,12 @@
 
 Decides when the last state is saved (every so many steps, after each epoch, on Ctrl-C, SIGTERM and
 Slurm's warning signal), how it reaches the disk (a temporary name, then a rename; the state before
-it is kept), and which file ``ckpt_path`` means. The best weights are the business of Lightning's
-``ModelCheckpoint``.
+it is kept), which file ``ckpt_path`` means, and when a Slurm job puts itself back in the queue. The
+best weights are the business of Lightning's ``ModelCheckpoint``.
+
+Lightning's own answer to Slurm's warning saves inside the signal handler, so between a gradient and
+its step if the signal comes there, and prefers its file to a newer one. It stands back where a
+handler exists, so this one takes its place.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +25,16 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+#: Slurm's warning before the time is up or a job of higher rank takes the node (sbatch --signal).
+WARNING = signal.SIGUSR1
+
+#: A validation loop about to begin, in the form in which Lightning stores its progress.
+_NO_BATCH_DONE = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
 class TrainingInterrupted(Exception):
@@ -33,22 +44,72 @@ class TrainingInterrupted(Exception):
         signum: The signal.
         step: Optimiser steps taken.
         path: The checkpoint that continues the run.
+        is_requeued: Whether the Slurm job was put back in the queue, to go on by itself.
     """
 
-    def __init__(self, signum: int, step: int, path: Path) -> None:
+    def __init__(self, signum: int, step: int, path: Path, is_requeued: bool = False) -> None:
         super().__init__(f"{signal.Signals(signum).name} at step {step}; the state is in {path}")
-        self.signum, self.step, self.path = signum, step, path
+        self.signum, self.step, self.path, self.is_requeued = signum, step, path, is_requeued
 
 
 class NonFiniteLoss(ValueError):
     """The training loss became NaN or infinite; the message names the last good checkpoint."""
 
 
+def slurm_job() -> str | None:
+    """Return the id of the Slurm job that this process is a step of, None if it is of none.
+
+    A requeued job keeps its id. An interactive allocation (``salloc``, a shell) is no such job:
+    many runs share it.
+    """
+    if "SLURM_STEP_ID" not in os.environ:
+        return None
+    if os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    if task:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{task}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def requeue_slurm_job() -> bool:
+    """Put the Slurm job of this process back in its queue.
+
+    Returns:
+        Whether Slurm agreed; where it did not, its reason is shown as a warning.
+    """
+    job = slurm_job()
+    if job is None:
+        return False
+    try:
+        answer = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False
+        )
+        reason = answer.stderr.strip() if answer.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    if reason:
+        rank_zero_warn(f"job {job} could not be requeued ({reason}); submit it again by hand.")
+    return not reason
+
+
+def requeue_at_warning() -> None:
+    """Answer Slurm's warning, from now on, by putting the job back in the queue at once.
+
+    That is all that predictions need, whose rows are on disk as they come; while training,
+    :class:`LastCheckpoint` saves first.
+    """
+    if slurm_job() is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(WARNING, lambda *_: rank_zero_only(requeue_slurm_job)())
+
+
 class LastCheckpoint(Checkpoint):
     """Save the training state as ``last.ckpt``, and stop cleanly at a signal.
 
-    A signal is acted upon between two steps, never inside one, so that what is saved is a state
-    that an uninterrupted run also passes through. A second Ctrl-C stops at once.
+    A signal is acted upon between two optimiser steps (or two batches of validation), never inside
+    one, so that what is saved is a state that an uninterrupted run also passes through. All ranks
+    stop at the same step, whichever of them the signal reached. Slurm's warning also puts the job
+    back in its queue. A second Ctrl-C stops at once.
 
     Args:
         dirpath: The folder of the checkpoints.
@@ -68,19 +129,29 @@ class LastCheckpoint(Checkpoint):
         self._signum: int | None = None
         self._handlers: dict[int, Any] = {}
         self._is_finite: Tensor | None = None
-        self._saved_step = -1
+        self._step = 0
+        self._val_batches_left = 0
+        self._is_validating = False
 
     @property
     def path(self) -> Path:
         """Where the last state is saved."""
         return self.dirpath / LAST
 
+    # ------------------------------------------------------------------ hooks
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit" and threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
+        if stage == "fit" and trainer.is_global_zero:
+            for leftover in self.dirpath.glob(".*.ckpt.*.tmp"):  # of a process killed while saving
+                leftover.unlink(missing_ok=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM, WARNING):
                 self._handlers[signum] = signal.signal(signum, self._note_signal)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore_handlers()
 
     def on_exception(
@@ -91,66 +162,120 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._watch(outputs, trainer)
+        self._watch(outputs)
         step = trainer.global_step
-        signum = self._agreed_signal(trainer)
-        is_due = step != self._saved_step and step % self.every_n_steps == 0
-        if is_due or signum:
+        has_stepped, self._step = step != self._step, step
+        if step % trainer.log_every_n_steps == 0 or trainer.world_size > 1:  # pyright: ignore
+            signum = self._agree(trainer)
+        else:
+            signum = self._signum  # no look at the loss, which would wait for the device
+        # Gradients that are still being accumulated are in no checkpoint; and from a state saved
+        # after an epoch's last batch Lightning goes on without that epoch's validation.
+        if not has_stepped or trainer.is_last_batch:
+            return
+        if signum or step % self.every_n_steps == 0:
             self._save(trainer)
         if signum:
-            raise TrainingInterrupted(signum, step, self.path)
+            self._stop(trainer, signum)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer)
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        self._is_validating = True
+        # Ranks may have unequally many batches; they can agree only while all of them have one.
+        self._val_batches_left = int(min(sum(trainer.num_val_batches), 2**31 - 1))
+        if trainer.world_size > 1:
+            num = torch.tensor(self._val_batches_left, device=trainer.strategy.root_device)
+            self._val_batches_left = int(trainer.strategy.reduce(num, reduce_op="min"))  # pyright: ignore
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        # Nothing new to save here: the state is the one after the last step.
-        signum = self._agreed_signal(trainer)
-        if signum and trainer.training is False and not trainer.sanity_checking:
-            raise TrainingInterrupted(signum, trainer.global_step, self.path)
+        if not self._is_validating or self._val_batches_left <= 0:
+            return
+        self._val_batches_left -= 1
+        signum = self._agree(trainer)
+        if signum:
+            self._save(trainer)
+            self._stop(trainer, signum)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_validating = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        signum = self._agree(trainer)
+        self._save(trainer)
+        if signum:
+            self._stop(trainer, signum)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._is_validating:  # the metric of half a validation is lost: do it again, whole
+            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = {
+                "total": dict(_NO_BATCH_DONE),
+                "current": dict(_NO_BATCH_DONE),
+                "is_last_batch": False,
+            }
+
+    # ---------------------------------------------------------------- signals
 
     def _note_signal(self, signum: int, frame: Any) -> None:
         if self._signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._signum = signum
 
-    def _agreed_signal(self, trainer: Trainer) -> int | None:
-        """Return the signal that any rank received, the same on every rank."""
-        if trainer.world_size == 1:
-            return self._signum
-        seen = torch.tensor(self._signum or 0, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(seen, reduce_op="max")) or None
-
     def _restore_handlers(self) -> None:
         while self._handlers:
             signum, handler = self._handlers.popitem()
             signal.signal(signum, handler)
 
-    def _watch(self, outputs: Any, trainer: Trainer) -> None:
-        """Remember on the device whether every loss was finite; look only now and then."""
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if not isinstance(loss, Tensor):
-            return
-        finite = torch.isfinite(loss.detach())
-        self._is_finite = finite if self._is_finite is None else self._is_finite & finite
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore
-            self._require_finite(trainer)
+    def _agree(self, trainer: Trainer) -> int | None:
+        """Return the signal that any rank received; refuse a loss that any rank found infinite."""
+        is_finite = self._is_finite if self._is_finite is not None else torch.tensor(True)
+        seen = torch.stack([torch.tensor(self._signum or 0), (~is_finite).long().cpu()])
+        if trainer.world_size > 1:
+            seen = seen.to(trainer.strategy.root_device)
+            seen = trainer.strategy.reduce(seen, reduce_op="max")
+        signum, is_bad = seen.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        if is_bad:
+            self._refuse(trainer, "train/loss is")
+        return signum or None
 
-    def _require_finite(self, trainer: Trainer) -> None:
-        if self._is_finite is None or bool(self._is_finite):
-            return
-        kept = f"the last good state is {self.path}" if self.path.exists() else "none was saved yet"
+    def _stop(self, trainer: Trainer, signum: int) -> None:
+        is_requeued = False
+        if signum == WARNING and slurm_job() is not None:
+            if trainer.is_global_zero:
+                is_requeued = requeue_slurm_job()
+            is_requeued = trainer.strategy.broadcast(is_requeued)  # nobody exits before Slurm knows
+        raise TrainingInterrupted(signum, trainer.global_step, self.path, is_requeued)
+
+    # ------------------------------------------------------------------ states
+
+    def _watch(self, outputs: Any) -> None:
+        """Remember on the device whether every loss was finite."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            finite = torch.isfinite(loss.detach())
+            self._is_finite = finite if self._is_finite is None else self._is_finite & finite
+
+    def _refuse(self, trainer: Trainer, what: str) -> None:
+        kept = [path for path in (self.path, self.dirpath / PREVIOUS) if path.exists()]
         raise NonFiniteLoss(
-            f"train/loss is not finite by step {trainer.global_step}; {kept}. "
-            "Lower model.learning_rate, or use trainer.precision=32-true (T5 overflows in fp16)."
+            f"{what} not finite by step {trainer.global_step}; "
+            + (f"the last good state is {kept[0]}. " if kept else "none was saved yet. ")
+            + "Lower model.learning_rate, or use trainer.precision=32-true (T5 overflows in fp16)."
         )
 
     def _save(self, trainer: Trainer) -> None:
-        self._require_finite(trainer)
+        self._agree(trainer)
+        weights = [p for p in trainer.lightning_module.parameters() if p.requires_grad]
+        finite = torch.stack([torch.isfinite(p.detach()).all() for p in weights]).all()
+        if trainer.world_size > 1:  # sharded weights: each rank sees a part
+            finite = trainer.strategy.reduce(finite.long(), reduce_op="min")
+        if not bool(finite):
+            self._refuse(trainer, "a weight is")
         if trainer.is_global_zero and self.path.exists():
             self.path.replace(self.dirpath / PREVIOUS)
         trainer.save_checkpoint(self.path)
-        self._saved_step = trainer.global_step
 
 
 class SeededSteps(Callback):
@@ -227,8 +352,8 @@ def find_checkpoint(where: str | Path, purpose: Literal["resume", "evaluate"]) -
         return where
     if not where.exists():
         raise FileNotFoundError(
-            f"ckpt_path={where} does not exist; give a checkpoint file or a run's folder, which "
-            "train.py prints when it ends."
+            f"ckpt_path={where} does not exist (scratch space may have deleted it); give a "
+            "checkpoint file or a run's folder, which train.py prints when it ends."
         )
     folders = [where, where / "checkpoints"]
     files = [path for folder in folders for path in folder.glob("*.ckpt")]
