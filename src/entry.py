@@ -162,7 +162,8 @@ def _build(
     cfg: DictConfig, checkpoint: Path | None = None
 ) -> tuple[LightningDataModule, LightningModule, Trainer]:
     _refuse_missing_devices(cfg.trainer)
-    data = instantiate(cfg.data, _convert_="all")
+    # A task may wrap the data group, which stays what the command line changes.
+    data = instantiate(cfg.get("datamodule") or cfg.data, _convert_="all")
     if checkpoint is not None:
         changed = {"backbone": cfg.backbone} if _is_chosen("backbone") else {}
         model = instantiate(cfg.restore, ckpt_path=str(checkpoint), **changed, _convert_="all")
@@ -417,6 +418,19 @@ def _precision() -> str:
     return "bf16-mixed" if has_bf16 else "32-true"
 
 
+def _backbones(names: Sequence[str]) -> dict[str, Any]:
+    """Return the specs of several backbones by name, for tasks that use more than one."""
+    folder = Path(__file__).resolve().parent.parent / "configs" / "backbone"
+    specs: dict[str, Any] = {}
+    for name in [names] if isinstance(names, str) else names:
+        path = folder / f"{name}.yaml"
+        if not path.exists():
+            choices = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))
+            raise ValueError(f"there is no backbone {name!r}; choose among {choices}.")
+        specs[name] = OmegaConf.load(path)
+    return specs
+
+
 def _short(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.,=-]+", "-", name)[:120]
 
@@ -425,3 +439,4 @@ OmegaConf.register_new_resolver("run_dir", _run_dir, use_cache=True, replace=Tru
 OmegaConf.register_new_resolver("last_run", _last_run, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("precision", _precision, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("short", _short, replace=True)
+OmegaConf.register_new_resolver("backbones", _backbones, replace=True)

@@ -1,4 +1,4 @@
-"""The prompt study's callback: every prompt and output as JSONL, then the table and the heat map."""
+"""The prompt study's callback: every prompt and output as JSONL, then table and heat map."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class PromptGrid(LightningDataModule):
 
     Args:
         problems: Where the test problems and the examples come from.
-        models: Names of the backbones.
+        models: Names of the backbones; of a mapping, its keys.
         strategies: Name of each strategy to its settings (``PromptTemplate.from_mapping``).
         checkpoints: Adapted models to set beside them: files or run directories of train.py.
         shots: Numbers of examples for every strategy that shows any, instead of its own.
@@ -83,7 +83,7 @@ class PromptGrid(LightningDataModule):
     def __init__(
         self,
         problems: MathProblems,
-        models: Sequence[str],
+        models: Sequence[str] | Mapping[str, Any],
         strategies: Mapping[str, Mapping[str, Any]],
         checkpoints: Sequence[str] | str | None = None,
         shots: Sequence[int] | int | None = None,
