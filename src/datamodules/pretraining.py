@@ -50,7 +50,7 @@ from src.algorithms.answers import (
     to_infix,
     to_prefix,
 )
-from src.datamodules.stories import Story, make_story
+from src.datamodules.worlds import Story, make_story
 
 SHARES = {
     "work": 0.42,

@@ -25,7 +25,7 @@ from tokenizers.trainers import UnigramTrainer
 from transformers import PreTrainedTokenizerFast
 
 from src.datamodules.pretraining import mask_numbers, read_gsm8k
-from src.datamodules.stories import make_story
+from src.datamodules.worlds import make_story
 
 NUM_NUMBERS = 16
 NUM_SENTINELS = 100
