@@ -8,10 +8,12 @@ the Trainer's work, the exported result, ``metrics.json``, the summary. It is th
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -126,7 +128,10 @@ def _evaluate(cfg: DictConfig) -> dict[str, Any]:
 def _baseline(cfg: DictConfig, data: LightningDataModule) -> dict[str, Any]:
     """Test the backbone as it was before training, on the same problems."""
     model = instantiate(cfg.baseline)
-    trainer = instantiate(cfg.trainer, callbacks=[], logger=False, enable_checkpointing=False)
+    progress = instantiate(cfg.callbacks.progress)
+    trainer = instantiate(
+        cfg.trainer, callbacks=[progress], logger=False, enable_checkpointing=False
+    )
     trainer.test(model, datamodule=data, verbose=False)
     return {key.replace("test/", "baseline/"): v for key, v in _numbers(trainer).items()}
 
@@ -134,8 +139,34 @@ def _baseline(cfg: DictConfig, data: LightningDataModule) -> dict[str, Any]:
 # ------------------------------------------------------------------ building
 
 
+#: Warnings of libraries that a user can do nothing about.
+_NOISE = (
+    ".*LeafSpec.*is deprecated.*",
+    ".*`srun` command is available.*",
+    ".*does not have many workers.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*Trying to infer the `batch_size`.*",
+)
+
+
+def _quiet() -> None:
+    """Let the project's own log lines through, and of the libraries' only warnings."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    own = logging.getLogger("src")
+    own.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.ERROR)
+    if not own.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        own.addHandler(handler)
+
+
 def _prepare(cfg: DictConfig) -> Path:
     """Refuse what cannot work, make the run's folder, and seed."""
+    _quiet()
     _refuse_parallel_sweep(cfg)
     requeue_at_warning()
     output_dir = Path(cfg.paths.output_dir)

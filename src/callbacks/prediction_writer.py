@@ -110,7 +110,8 @@ class PredictionWriter(Callback):
         self._journal.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            rows = self._merge()
+            is_whole = trainer.limit_test_batches == trainer.limit_predict_batches == 1.0
+            rows = self._merge(is_whole)
             _write_atomically(
                 self.output_dir / self.filename,
                 "".join(json.dumps(self._select(row), ensure_ascii=False) + "\n" for row in rows),
@@ -159,14 +160,14 @@ class PredictionWriter(Callback):
                     rows.append(json.loads(line))
         return rows
 
-    def _merge(self) -> list[Row]:
+    def _merge(self, is_whole: bool) -> list[Row]:
         by_index: dict[int, Row] = {}
         for row in self._read_journals():
             if row["index"] in by_index:
                 raise RuntimeError(f"row {row['index']} of {self.filename} was predicted twice")
             by_index[row["index"]] = row
         missing = set(range(len(by_index))) - by_index.keys()
-        if missing:
+        if missing and is_whole:
             raise RuntimeError(f"rows {sorted(missing)[:5]} of {self.filename} are missing")
         return [by_index[index] for index in sorted(by_index)]
 
