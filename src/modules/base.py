@@ -133,10 +133,12 @@ class Seq2Seq(LightningModule):
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the logits of a batch, shape (batch, target length, vocabulary)."""
+        # Not `labels=`: the model would compute a loss of its own beside ours.
         return self.model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            labels=batch["labels"],
+            decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(batch["labels"]),
+            use_cache=False,
         ).logits
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
