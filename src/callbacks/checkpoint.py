@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
@@ -147,6 +148,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
+        self._begin_after_ended_epoch(trainer)
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM, WARNING):
                 self._handlers[signum] = signal.signal(signum, self._note_signal)
@@ -215,6 +217,23 @@ class LastCheckpoint(Checkpoint):
                 "current": dict(_NO_BATCH_DONE),
                 "is_last_batch": False,
             }
+
+    @staticmethod
+    def _begin_after_ended_epoch(trainer: Trainer) -> None:
+        """Repair what Lightning 2.6 gets wrong on going on from the end of an epoch.
+
+        It has drawn the batches of the next epoch before it tells the sampler which epoch that is,
+        so they are those of the epoch that ended; and it does not know that early stopping had
+        stopped the run.
+        """
+        loop = trainer.fit_loop
+        if loop.resumed_on_epoch_end:
+            for loader in loop._combined_loader.flattened:  # pyright: ignore
+                _set_sampler_epoch(loader, loop.epoch_progress.current.processed)
+            iter(loop._data_fetcher)  # pyright: ignore
+        for callback in trainer.early_stopping_callbacks:
+            if callback is not None and callback.wait_count >= callback.patience:
+                trainer.should_stop = True
 
     # ---------------------------------------------------------------- signals
 
