@@ -18,9 +18,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
-Expression: TypeAlias = Union[str, tuple[str, "Expression", "Expression"]]
+Expression: TypeAlias = str | tuple[str, "Expression", "Expression"]
 
 MAX_LENGTH = 512  # characters of an expression
 MAX_OPERANDS = 64
@@ -377,11 +377,8 @@ def format_number(value: Fraction) -> str:
 
 # --- numbers in prose -------------------------------------------------------------------------
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _WORD_VALUE = {word: value for value, word in enumerate(_UNITS)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
@@ -396,7 +393,9 @@ _WORDS = re.compile(
 )
 
 # "no one", "each one", "the one": a pronoun, not a number.
-_PRONOUN = re.compile(r"\b(?:no|any|every|each|the|this|that|which|another|other)\s$", re.IGNORECASE)
+_PRONOUN = re.compile(
+    r"\b(?:no|any|every|each|the|this|that|which|another|other)\s$", re.IGNORECASE
+)
 
 _DIGITS = r"(?>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
 _NUMBER = re.compile(

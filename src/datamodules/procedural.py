@@ -18,7 +18,7 @@ Template language:
   plural, ``{toy2} {toys2}`` another word of that class;
 - ``[x|y|z]`` one of the alternatives, which may nest and may be empty;
 - ``<x|y>`` all of the parts, in any order, joined by spaces;
-- ``a(n)`` the article that fits; sentences are capitalised by themselves.
+- write ``a {toy}``: the article is made to fit, and sentences are capitalised, afterwards.
 
 Left out on purpose: problems that need knowledge beyond arithmetic, such as units, calendars or
 geometry.
@@ -165,18 +165,18 @@ def _render(
     return "".join(text), moved
 
 
+_OWNABLE = {"toys", "foods"}
 _PERSONS = {"N", "M", "P", "he", "him", "his"}
 # Numbers travel through rendering as private-use characters, one a letter (z: a distractor's).
 _MARKS = {letter: chr(0xE000 + i) for i, letter in enumerate(LETTERS + "z")}
 _MARK = re.compile("[\ue000-\ue008]")
 _SENTENCE = re.compile(r"(^|[.?!] )([a-z])")
-_ARTICLE = re.compile(r"\b([aA])\(n\) (?=([a-zA-Z]))")
+_ARTICLE = re.compile(r"\b([aA]) (?=[aeiou])")
 _SPACES = re.compile(r"\s{2,}| (?=[.,?!])")
 
 
 def _tidy(text: str) -> str:
-    if "(n)" in text:
-        text = _ARTICLE.sub(lambda m: m[1] + ("n " if m[2] in "aeiouAEIO" else " "), text)
+    text = _ARTICLE.sub(r"\1n ", text)
     text = _SPACES.sub(lambda m: " " if len(m[0]) > 1 else "", text.strip())
     return _SENTENCE.sub(lambda m: m[1] + m[2].upper(), text)
 
@@ -189,6 +189,7 @@ class _Question:
     tree: Expression
     skeleton: str
     parts: list[_Part]
+    steps: int
     irrelevant: bool  # whether the body has a number that the equation does not use
     thing: str  # slot of the things asked for, or ""
     distractors: tuple[int, ...]  # indices into the split's distractors
@@ -203,6 +204,9 @@ class _Template:
     classes: tuple[tuple[str, int], ...]  # word classes and how many words of each
 
 
+_Asked: TypeAlias = tuple[_Template, int]  # a template and which of its questions
+
+
 def _letters(tree: Expression) -> set[str]:
     if isinstance(tree, str):
         return {LETTERS[int(tree[6:])]} if tree.startswith("number") else set()
@@ -214,20 +218,15 @@ def parse_letters(equation: str) -> Expression:
     return parse_infix(re.sub(r"[a-h]", lambda m: f"number{LETTERS.index(m[0])}", equation))
 
 
-def _unordered(tree: Expression) -> str:
-    """Skeleton up to the order of what + and * join: what counts as one operation structure."""
-    if isinstance(tree, str):
-        return "n"
-    parts = [_unordered(tree[1]), _unordered(tree[2])]
-    if tree[0] in "+*":
-        parts.sort()
-    return f"{tree[0]} {parts[0]} {parts[1]}"
-
-
 def canonical(tree: Expression) -> Expression:
-    """Order what + and * join by where their numbers stand in the text, constants last."""
-    if isinstance(tree, str) or tree[0] not in "+*":
-        return tree if isinstance(tree, str) else (tree[0], canonical(tree[1]), canonical(tree[2]))
+    """Order what + and * join: compound terms first, then numbers as the text has them.
+
+    One operation structure so has one surface, whatever the order of the text.
+    """
+    if isinstance(tree, str):
+        return tree
+    if tree[0] not in "+*":
+        return (tree[0], canonical(tree[1]), canonical(tree[2]))
     terms: list[Expression] = []
 
     def collect(node: Expression) -> None:
@@ -238,7 +237,7 @@ def canonical(tree: Expression) -> Expression:
             terms.append(canonical(node))
 
     collect(tree)
-    terms.sort(key=_first_place)
+    terms.sort(key=lambda term: (isinstance(term, str), _first_place(term)))
     result = terms[0]
     for term in terms[1:]:
         result = (tree[0], result, term)
@@ -314,26 +313,44 @@ class ProceduralProblems:
         ]
         families = stories.FAMILIES if families is None else families
         known = _train_structures(families)
-        # operations -> structure -> (template, its question)
-        groups: dict[int, dict[str, list[tuple[_Template, int]]]] = {1: {}, 2: {}, 3: {}}
-        for family in families:
-            for place, texts in enumerate(family.templates):
-                if _DEAL[place % 5] != split:
-                    continue
-                template = self._compile(family, place, texts, known)
-                for index, question in enumerate(template.questions):
-                    count = len(question.skeleton.split()) // 2
-                    by_structure = groups[count].setdefault(question.skeleton, [])
-                    by_structure.append((template, index))
-        self._choices: list[tuple[float, list[list[tuple[_Template, int]]]]] = []
+        asked = [
+            (template, index)
+            for family in families
+            for place, texts in enumerate(family.templates)
+            if _DEAL[place % 5] == split
+            for template in [self._compile(family, place, texts, known)]
+            for index in range(len(template.questions))
+        ]
+        # What can be drawn with and without an irrelevant number: (bound, structures) a step count.
+        self._choices = {kind: self._levels(asked, kind, steps) for kind in (False, True)}
+        for kind, rate in ((False, 1 - irrelevant_rate), (True, irrelevant_rate)):
+            if rate > 0 and not self._choices[kind]:
+                raise ValueError(
+                    f"no template of the split {split} has the wanted number of steps "
+                    f"{'with' if kind else 'without'} an irrelevant number"
+                )
+        self._asked = asked
+
+    def _levels(
+        self, asked: Sequence[_Asked], irrelevant: bool, steps: Sequence[float]
+    ) -> list[tuple[float, list[list[_Asked]]]]:
+        levels: list[tuple[float, list[list[_Asked]]]] = []
         total = 0.0
         for count, weight in zip((1, 2, 3), steps, strict=True):
-            if groups[count] and weight > 0:
+            structures: dict[str, list[_Asked]] = {}
+            for template, index in asked:
+                question = template.questions[index]
+                fits = (
+                    question.irrelevant or question.distractors
+                    if irrelevant
+                    else not question.irrelevant
+                )
+                if fits and question.steps == count:
+                    structures.setdefault(question.skeleton, []).append((template, index))
+            if structures and weight > 0:
                 total += weight
-                self._choices.append((total, list(groups[count].values())))
-        if not self._choices:
-            raise ValueError(f"no template of the split {split} has the wanted number of steps")
-        self._total = total
+                levels.append((total, list(structures.values())))
+        return levels
 
     def _compile(
         self, family: Family, place: int, texts: tuple[str, ...], known: set[str]
@@ -343,7 +360,7 @@ class ProceduralProblems:
         questions: list[_Question] = []
         for equation, text in zip(texts[1::2], texts[2::2], strict=True):
             tree = parse_letters(equation)
-            structure = _unordered(tree)
+            structure = skeleton(canonical(tree))
             if self.split != "train" and structure not in known:
                 continue  # held out means unseen wording, not unseen operations
             parts = compile_template(text)
@@ -354,18 +371,27 @@ class ProceduralProblems:
                 )
             owner = family.owned and "{N}" in text and "{M}" not in texts[0] + text
             owner = owner and "altogether" not in text and " in all" not in text
-            thing = next((s for s in _slots(parts) if s.rstrip("23")[:-1] in self.words), "")
+            thing = next((s for s in _slots(parts) if s.rstrip("23") in _OWNABLE), "")
             whole = story + " " + text.lower()
             allowed = tuple(
                 i
                 for i, (distractor, _) in enumerate(self.distractors)
                 if distractor.unit not in whole
                 and ((owner and thing != "") or not distractor.owned)
+                and ("{M}" not in distractor.text or "{M}" in texts[0] + text)
                 and not ("{P}" in distractor.text and "{P}" in texts[0] + text)
                 and ("{N}" not in distractor.text or "{N}" in texts[0] + text)
             )
             questions.append(
-                _Question(tree, structure, parts, bool(told - _letters(tree)), thing, allowed)
+                _Question(
+                    tree,
+                    structure,
+                    parts,
+                    len(structure.split()) // 2,
+                    bool(told - _letters(tree)),
+                    thing,
+                    allowed,
+                )
             )
         slots = set(_slots(body)).union(*(_slots(question.parts) for question in questions))
         return _Template(
@@ -408,12 +434,7 @@ class ProceduralProblems:
     @property
     def template_ids(self) -> set[str]:
         """Ids of the templates of this split."""
-        return {
-            template.template_id
-            for _, structures in self._choices
-            for choices in structures
-            for template, _ in choices
-        }
+        return {template.template_id for template, _ in self._asked}
 
     def problem(self, index: int) -> Problem:
         """Make the problem at a place of the stream.
@@ -428,17 +449,12 @@ class ProceduralProblems:
         rng = random.Random(f"{self.seed}/{self.split}/{index}")
         draw = rng.random
         irrelevant = draw() < self.irrelevant_rate
-        while True:
-            level = draw() * self._total
-            structures = next(s for bound, s in self._choices if level <= bound)
-            choices = structures[int(draw() * len(structures))]
-            template, asked = choices[int(draw() * len(choices))]
-            question = template.questions[asked]
-            # The stated rate holds: redraw where the wanted kind cannot be had.
-            if irrelevant and (question.irrelevant or question.distractors):
-                break
-            if not irrelevant and not question.irrelevant:
-                break
+        levels = self._choices[irrelevant]
+        level = draw() * levels[-1][0]
+        structures = next(structures for bound, structures in levels if level <= bound)
+        choices = structures[int(draw() * len(structures))]
+        template, asked = choices[int(draw() * len(choices))]
+        question = template.questions[asked]
         family = template.family
         words = dict(_MARKS)
         names = self.names
@@ -500,7 +516,7 @@ class ProceduralProblems:
                 "template": template.template_id,
                 "structure": family.name,
                 "variation": variation,
-                "steps": len(question.skeleton.split()) // 2,
+                "steps": question.steps,
             },
         )
 
@@ -526,7 +542,7 @@ class ProceduralProblems:
 
 def _train_structures(families: Sequence[Family]) -> set[str]:
     return {
-        _unordered(parse_letters(equation))
+        skeleton(canonical(parse_letters(equation)))
         for family in families
         for place, texts in enumerate(family.templates)
         if _DEAL[place % 5] == "train"

@@ -1,7 +1,8 @@
 """The tokenizer of ``t5_mini``: a unigram vocabulary with single digits and names for numbers.
 
 Decides what a token is. The model is SentencePiece's unigram language model (Kudo 2018,
-arXiv 1804.10959), trained and run by the ``tokenizers`` library. Three things differ from T5's own:
+arXiv 1804.10959), trained by SentencePiece and run by the
+``tokenizers`` library. Three things differ from T5's own:
 
 - text is lower-cased and the space before ``. , ? ! '`` dropped, because the published problem sets
   write it either way and a small vocabulary cannot afford both;
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 import random
 import string
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
-from tokenizers.trainers import UnigramTrainer
 from transformers import PreTrainedTokenizerFast
 
 from src.datamodules.pretraining import mask_numbers, read_gsm8k
@@ -86,28 +88,32 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         ]
     )
     metaspace = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
-    learner = Tokenizer(Unigram())
-    learner.normalizer = normalizer
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [metaspace, pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation()]
-    )
-    alphabet = [c for c in string.printable if not c.isspace() and not c.isupper()]
-    learner.train_from_iterator(
-        texts,
-        UnigramTrainer(
+    with tempfile.TemporaryDirectory() as folder:
+        SentencePieceTrainer.Train(
+            sentence_iterator=(normalizer.normalize_str(text) for text in texts),
+            model_prefix=f"{folder}/unigram",
+            model_type="unigram",
             vocab_size=num_learned,
-            initial_alphabet=[*alphabet, "▁"],
-            max_piece_length=16,
-            show_progress=False,
-            special_tokens=[],
-        ),  # fmt: skip
-    )
-    import json
-
-    pieces = [(p, s) for p, s in json.loads(learner.to_str())["model"]["vocab"] if p not in fixed]
-    known = {p for p, _ in pieces}
-    floor = min(score for _, score in pieces) - 2.0
-    pieces += [(c, floor) for c in alphabet if c not in known]
+            character_coverage=1.0,
+            split_digits=True,
+            max_sentence_length=10000,
+            input_sentence_size=60000,
+            shuffle_input_sentence=False,
+            num_threads=1,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+        learned = SentencePieceProcessor(model_file=f"{folder}/unigram.model")
+    names = [learned.IdToPiece(i) for i in range(learned.GetPieceSize())]
+    scores = [learned.GetScore(i) for i in range(learned.GetPieceSize())]
+    pieces = [
+        (p, s) for p, s in zip(names, scores, strict=True) if p not in {*fixed, "<unk>", "<s>", "</s>"}
+    ]
+    known = {piece for piece, _ in pieces}
+    floor = min(scores) - 2.0
+    alphabet = [c for c in string.printable if not c.isspace() and not c.isupper()]
+    extra = [(c, floor) for c in alphabet if c not in known]
+    pieces = pieces[: num_learned - len(extra)] + extra
     vocabulary = [(token, 0.0) for token in SPECIAL]
     vocabulary += [(piece, -1.0) for piece in fixed] + pieces[:num_learned]
     vocabulary += [(f"<extra_id_{i}>", 0.0) for i in reversed(range(NUM_SENTINELS))]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # algorithms.answers: an expression is a leaf ("number0", "2") or (operator, left, right).
 from src.algorithms.answers import Expression, operands
@@ -52,52 +52,24 @@ class Story:
 
 # --- words -----------------------------------------------------------------------------------
 
-HER = """mary anna lisa emma olivia sophia mia amelia julia sarah laura karen nancy susan linda
-donna carol sandra kelly amy rachel megan hannah paula diane joan alice ruth tina rosa maria
-brenda cindy wendy haley vanessa tiffany bridget pamela martha shannon jessica robin marlee janet
-nina clara elena fiona grace helen irene jane kate lucy molly nora petra rita sally tessa zoe
-mrs.hall mrs.snyder gwen faye debby melanie carla isha sofia ellen joyce marilyn lexi""".split()
-HIM = """tom john mike david james robert paul mark george kevin brian eric adam jason ryan jacob
-gary peter sam dan frank scott henry carl dave joe larry jerry roger keith fred jim tim luke oscar
-victor walter ben alex chris nathan billy bryan paco faruk bobby ned will tony allen lewis edward
-oliver leo max noah owen zach mr.bell mr.smith randy ronald ralph philip russell sean steve ted
-vincent warren andrew baker charles duke howard isaac josh kyle matthew norman""".split()
+HER = ["mary", "anna", "lisa", "emma", "olivia", "sophia", "mia", "amelia", "julia", "sarah", "laura", "karen", "nancy", "susan", "linda", "donna", "carol", "sandra", "kelly", "amy", "rachel", "megan", "hannah", "paula", "diane", "joan", "alice", "ruth", "tina", "rosa", "maria", "brenda", "cindy", "wendy", "haley", "vanessa", "tiffany", "bridget", "pamela", "martha", "shannon", "jessica", "robin", "marlee", "janet", "nina", "clara", "elena", "fiona", "grace", "helen", "irene", "jane", "kate", "lucy", "molly", "nora", "petra", "rita", "sally", "tessa", "zoe", "mrs.hall", "mrs.snyder", "gwen", "faye", "debby", "melanie", "carla", "isha", "sofia", "ellen", "joyce", "marilyn", "lexi"]
+HIM = ["tom", "john", "mike", "david", "james", "robert", "paul", "mark", "george", "kevin", "brian", "eric", "adam", "jason", "ryan", "jacob", "gary", "peter", "sam", "dan", "frank", "scott", "henry", "carl", "dave", "joe", "larry", "jerry", "roger", "keith", "fred", "jim", "tim", "luke", "oscar", "victor", "walter", "ben", "alex", "chris", "nathan", "billy", "bryan", "paco", "faruk", "bobby", "ned", "will", "tony", "allen", "lewis", "edward", "oliver", "leo", "max", "noah", "owen", "zach", "mr.bell", "mr.smith", "randy", "ronald", "ralph", "philip", "russell", "sean", "steve", "ted", "vincent", "warren", "andrew", "baker", "charles", "duke", "howard", "isaac", "josh", "kyle", "matthew", "norman"]
 THEY = """the school|the teacher|the farmer|the baker|the library|the shop|the store|the team|the
 club|the chef|the company|the gardener|the class|the restaurant|the museum|the waiter|the
 florist|the painter|the zoo|the toy store|a shopkeeper|a fisherman|the coach|the mayor|grandma|mom|
 dad|his brother|her sister|their uncle|my friend""".replace("\n", " ").split("|")
 
-FOOD = """apple orange banana peach pear lemon lime plum mango melon strawberry cherry grape berry
-cookie cupcake cake pie muffin donut brownie candy chocolate lollipop sweet gumball cracker
-sandwich taco pancake waffle pretzel pizza hamburger hotdog egg potato carrot tomato onion pepper
-cucumber pumpkin walnut peanut almond chestnut biscuit raisin popsicle slice:slices_of_bread
-piece:pieces_of_candy slice:slices_of_pizza bag:bags_of_chips""".split()
-THINGS = """marble book pencil pen crayon marker eraser notebook ruler sticker stamp card coin shell
-seashell stone rock button bead bracelet necklace ring doll toy ball balloon block brick
-car:toy_cars game:video_games game puzzle magazine comic:comic_books coloring_book novel photo
-picture:pictures poster postcard letter envelope shirt sock hat glove scarf dress jacket
-cap:bottle_caps bottle cup mug plate bowl spoon fork napkin candle flower rose tulip daisy lily leaf
-seed feather ribbon ticket token badge medal trophy key lamp clock watch chair table desk brush
-paintbrush baseball:baseball_cards basketball football kite drum whistle magnet flag bookmark folder
-paper:sheets_of_paper log nail screw tile dvd cd movie song file app bow quarter dime nickel
-penny action:action_figures stuffed:stuffed_animals trading:trading_cards pair:pairs_of_shoes
-box:boxes_of_cereal bag:bags_of_rice""".split()
-ANIMALS = """cow sheep pig goat horse chicken duck hen rabbit dog cat kitten puppy fish goldfish
-bird parrot crow pigeon frog turtle butterfly bee ant spider snake lizard monkey elephant lion
-tiger bear deer fox owl penguin dolphin crab whale hamster""".split()
-PEOPLE = """student boy girl child adult teacher player visitor guest customer passenger
-worker friend kid fan swimmer runner soldier singer dancer actor tourist scout camper people:people
-man woman parent employee manager""".split()
-CONTAINERS = """box bag basket jar crate carton bucket tray drawer shelf bin case packet pack bowl
-can bottle pouch tank cage chest tin sack package bookshelf album folder pile stack group row
-table vase bunch team class bus car van tent room page plate binder bouquet""".split()
-COLOURS = "red blue green yellow white black pink purple orange brown".split()
-KINDS = """small large big old new short long plain wooden plastic metal fresh rotten broken sweet
-heavy light chocolate vanilla striped spotted gold silver round square""".split()
+FOOD = ["apple", "orange", "banana", "peach", "pear", "lemon", "lime", "plum", "mango", "melon", "strawberry", "cherry", "grape", "berry", "cookie", "cupcake", "cake", "pie", "muffin", "donut", "brownie", "candy", "chocolate", "lollipop", "sweet", "gumball", "cracker", "sandwich", "taco", "pancake", "waffle", "pretzel", "pizza", "hamburger", "hotdog", "egg", "potato", "carrot", "tomato", "onion", "pepper", "cucumber", "pumpkin", "walnut", "peanut", "almond", "chestnut", "biscuit", "raisin", "popsicle", "slice:slices_of_bread", "piece:pieces_of_candy", "slice:slices_of_pizza", "bag:bags_of_chips"]
+THINGS = ["marble", "book", "pencil", "pen", "crayon", "marker", "eraser", "notebook", "ruler", "sticker", "stamp", "card", "coin", "shell", "seashell", "stone", "rock", "button", "bead", "bracelet", "necklace", "ring", "doll", "toy", "ball", "balloon", "block", "brick", "car:toy_cars", "game:video_games", "game", "puzzle", "magazine", "comic:comic_books", "coloring_book", "novel", "photo", "picture:pictures", "poster", "postcard", "letter", "envelope", "shirt", "sock", "hat", "glove", "scarf", "dress", "jacket", "cap:bottle_caps", "bottle", "cup", "mug", "plate", "bowl", "spoon", "fork", "napkin", "candle", "flower", "rose", "tulip", "daisy", "lily", "leaf", "seed", "feather", "ribbon", "ticket", "token", "badge", "medal", "trophy", "key", "lamp", "clock", "watch", "chair", "table", "desk", "brush", "paintbrush", "baseball:baseball_cards", "basketball", "football", "kite", "drum", "whistle", "magnet", "flag", "bookmark", "folder", "paper:sheets_of_paper", "log", "nail", "screw", "tile", "dvd", "cd", "movie", "song", "file", "app", "bow", "quarter", "dime", "nickel", "penny", "action:action_figures", "stuffed:stuffed_animals", "trading:trading_cards", "pair:pairs_of_shoes", "box:boxes_of_cereal", "bag:bags_of_rice"]
+ANIMALS = ["cow", "sheep", "pig", "goat", "horse", "chicken", "duck", "hen", "rabbit", "dog", "cat", "kitten", "puppy", "fish", "goldfish", "bird", "parrot", "crow", "pigeon", "frog", "turtle", "butterfly", "bee", "ant", "spider", "snake", "lizard", "monkey", "elephant", "lion", "tiger", "bear", "deer", "fox", "owl", "penguin", "dolphin", "crab", "whale", "hamster"]
+PEOPLE = ["student", "boy", "girl", "child", "adult", "teacher", "player", "visitor", "guest", "customer", "passenger", "worker", "friend", "kid", "fan", "swimmer", "runner", "soldier", "singer", "dancer", "actor", "tourist", "scout", "camper", "people:people", "man", "woman", "parent", "employee", "manager"]
+CONTAINERS = ["box", "bag", "basket", "jar", "crate", "carton", "bucket", "tray", "drawer", "shelf", "bin", "case", "packet", "pack", "bowl", "can", "bottle", "pouch", "tank", "cage", "chest", "tin", "sack", "package", "bookshelf", "album", "folder", "pile", "stack", "group", "row", "table", "vase", "bunch", "team", "class", "bus", "car", "van", "tent", "room", "page", "plate", "binder", "bouquet"]
+COLOURS = ["red", "blue", "green", "yellow", "white", "black", "pink", "purple", "orange", "brown"]
+KINDS = ["small", "large", "big", "old", "new", "short", "long", "plain", "wooden", "plastic", "metal", "fresh", "rotten", "broken", "sweet", "heavy", "light", "chocolate", "vanilla", "striped", "spotted", "gold", "silver", "round", "square"]
 PLACES = """box|basket|drawer|room|garden|park|store|school|classroom|farm|yard|tree|pond|lake|shop|
 library|kitchen|refrigerator|jar|bag|field|house|street|zoo|museum|pet store|desk|bakery|
 parking lot|forest|pool|barn|cafeteria|warehouse""".replace("\n", "").split("|")
-DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 TIMES = [
     ("yesterday", "today"), ("in the morning", "in the afternoon"), ("last week", "this week"),
     ("last month", "this month"), ("on saturday", "on sunday"), ("on monday", "on tuesday"),
@@ -105,8 +77,7 @@ TIMES = [
     ("the first day", "the second day"), ("in the first game", "in the second game"),
     ("in the first week", "in the second week"),
 ]  # fmt: skip
-ITEMS = """book pen ball cake hat drink movie ticket toy shirt game watch lamp bike phone doll pizza
-sandwich coat bag camera""".split()
+ITEMS = ["book", "pen", "ball", "cake", "hat", "drink", "movie", "ticket", "toy", "shirt", "game", "watch", "lamp", "bike", "phone", "doll", "pizza", "sandwich", "coat", "bag", "camera"]
 UNITS = [("day", "days"), ("hour", "hours"), ("week", "weeks"), ("minute", "minutes"), ("month", "months")]
 IRREGULAR = {
     "child": "children", "man": "men", "woman": "women", "fish": "fish", "sheep": "sheep",

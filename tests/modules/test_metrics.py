@@ -6,7 +6,6 @@ import random
 from fractions import Fraction
 
 import pytest
-import torch
 
 from src.algorithms.answers import answers_match
 from src.modules.metrics import AnswerAccuracy
