@@ -235,7 +235,9 @@ class Seq2Seq(LightningModule):
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=self.hparams["learning_rate"]
+            [group for group in groups if group["params"]],
+            lr=self.hparams["learning_rate"],
+            fused=True,  # one pass over the weights instead of about ten
         )
         num_steps = int(self.trainer.estimated_stepping_batches)
         num_warmup = max(1, int(self.hparams["warmup_fraction"] * num_steps))
