@@ -153,7 +153,19 @@ class Seq2Seq(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         loss = self.loss(batch)
         self.log("train/loss", loss, prog_bar=True)
-        return loss
+        return loss * self._token_share(batch)
+
+    def _token_share(self, batch: Mapping[str, Any]) -> Tensor | float:
+        """Return this rank's target tokens over the ranks' mean number of them.
+
+        Several processes then take the step that one takes with all their batches: averaging the
+        ranks' means alone would count a token more on the rank that has fewer.
+        """
+        trainer = self._trainer
+        if trainer is None or trainer.world_size == 1:
+            return 1.0
+        num = (batch["labels"] != -100).sum().float()
+        return num / trainer.strategy.reduce(num.clone(), reduce_op="mean")
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         self._score(batch, "val", self.val_accuracy)
