@@ -1,0 +1,215 @@
+"""Measure attribution on fresh texts: make them, score them, print the table.
+
+    python benchmarks/watermark_attribution.py generate --folder outputs/attribution
+    python benchmarks/watermark_attribution.py score    --folder outputs/attribution
+    python benchmarks/watermark_attribution.py table    --folder outputs/attribution
+
+Every stage can be stopped and started again: it goes on where its file ends. `generate` writes
+`texts.jsonl` (texts of each scheme; soft at several biases; a key of its own for each batch) and is
+the long one: 1,200 texts of 100 tokens take about half an hour on one core. `score` writes
+`scores.jsonl`, with the texts as they are, cut to 25 and 50 tokens, and with 20 % of their tokens
+substituted. `table` writes `table.json` and prints it. See docs/results.md for the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import yaml  # noqa: E402
+
+from src.algorithms.watermark.attacks import attack_ids, replacement_ids  # noqa: E402
+from src.algorithms.watermark.detection import (  # noqa: E402
+    GREEN,
+    RED,
+    letter_counts,
+    pair_states,
+)
+from src.algorithms.watermark.generation import continue_prompts  # noqa: E402
+from src.algorithms.watermark.green_lists import PackedRows, Watermark  # noqa: E402
+from src.algorithms.watermark.likelihood import (  # noqa: E402
+    TokenStatistics,
+    model_logits,
+    scheme_log_likelihoods,
+    token_statistics,
+)
+from src.algorithms.watermark.schemes import (  # noqa: E402
+    SCHEMES,
+    Ban,
+    build_scheme,
+    token_texts,
+    tokens_with_e,
+    unusable_tokens,
+)
+from src.backbones import load_causal_lm, load_tokenizer  # noqa: E402
+
+NUM_TOKENS = 100
+
+
+def load_spec(name: str, folder: str | None) -> dict[str, Any]:
+    """Read a backbone's spec; a folder replaces where its files come from."""
+    spec = yaml.safe_load((ROOT / f"configs/backbone/{name}.yaml").read_text())
+    if folder:
+        spec = {k: v for k, v in spec.items() if k not in ("package", "gguf_file")}
+        spec["path"] = folder
+    return spec
+
+
+def plan(args: argparse.Namespace) -> list[tuple[str, float, int]]:
+    """List the batches as (scheme, bias, number); each has its own key and seed."""
+    num = -(-args.texts // args.batch_size)
+    num_other = -(-args.texts_other // args.batch_size)
+    jobs = [(scheme, 2.0, i) for i in range(num) for scheme in SCHEMES]
+    others = [("soft", bias, i) for i in range(num_other) for bias in (1.0, 4.0)]
+    return jobs[: 4 * num_other] + others + jobs[4 * num_other :]
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Write `texts.jsonl`, one batch at a time."""
+    path = args.folder / "texts.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = len(path.read_text().splitlines()) // args.batch_size if path.exists() else 0
+    spec = load_spec(args.backbone, args.path)
+    tokenizer, model = load_tokenizer(spec), load_causal_lm(spec)
+    vocab_size = model.config.vocab_size
+    with_e, ban = tokens_with_e(tokenizer, vocab_size), Ban(unusable_tokens(tokenizer, vocab_size))
+    prompts = (ROOT / "benchmarks/watermark_prompts.txt").read_text().splitlines()
+    for scheme, bias, number in plan(args)[done:]:
+        key = 1_000_003 * (number + 1) + args.seed
+        watermark = Watermark("keyed", key, 1, 0.5, bias, vocab_size, spec["name"])
+        started = time.perf_counter()
+        chosen = [prompts[i % len(prompts)] for i in range(args.batch_size)]
+        result = continue_prompts(
+            model,
+            tokenizer,
+            chosen,
+            [(SCHEMES.index(scheme), int(10 * bias), number, i) for i in range(args.batch_size)],
+            build_scheme(scheme, PackedRows(watermark.green_list()), bias, with_e),
+            ban,
+            NUM_TOKENS,
+            args.seed,
+        )
+        texts = tokenizer.batch_decode(result.token_ids, clean_up_tokenization_spaces=False)
+        with path.open("a") as file:
+            for prompt, text, ids, nll in zip(
+                chosen, texts, result.token_ids, result.nll.sum(1).tolist(), strict=True
+            ):
+                row = {"prompt": prompt, "text": text, "token_ids": ids, "scheme": scheme}
+                row |= {"nll": nll, "watermark": watermark.to_mapping()}
+                file.write(json.dumps(row) + "\n")
+        print(scheme, bias, number, f"{time.perf_counter() - started:.0f} s", flush=True)
+
+
+def score(args: argparse.Namespace) -> None:
+    """Write `scores.jsonl`: log-likelihoods and counts of every text, whole, cut and edited."""
+    source, path = args.folder / "texts.jsonl", args.folder / "scores.jsonl"
+    done = len(path.read_text().splitlines()) if path.exists() else 0
+    spec = load_spec(args.backbone, args.path)
+    tokenizer, model = load_tokenizer(spec), load_causal_lm(spec)
+    vocab_size = model.config.vocab_size
+    with_e = tokens_with_e(tokenizer, vocab_size, is_strict=False)
+    unusable = unusable_tokens(tokenizer, vocab_size)
+    replacements = replacement_ids(tokenizer, unusable, token_texts(tokenizer, vocab_size))
+    with path.open("a") as file:
+        for number, line in enumerate(source.read_text().splitlines()):
+            if number < done:
+                continue
+            row = json.loads(line)
+            mark = Watermark.from_mapping(row["watermark"])
+            ids = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
+            edited = attack_ids(
+                ids, "substitution", 0.2, np.random.default_rng(number), replacements
+            )
+            edited_text = tokenizer.decode(edited, clean_up_tokenization_spaces=False)
+            edited = tokenizer(edited_text, add_special_tokens=False)["input_ids"]
+            prompt = tokenizer(row["prompt"])["input_ids"]
+            out: dict[str, Any] = {
+                "scheme": row["scheme"],
+                "bias": mark.bias,
+                "is_intact": ids == row["token_ids"],
+            }
+            variants = {
+                "whole": (ids, []),
+                "prompted": (ids, prompt),
+                "first_50": (ids[:50], []),
+                "first_25": (ids[:25], []),
+                "substituted": (edited, []),
+            }
+            known: dict[str, TokenStatistics] = {}
+            for name, (tokens, before) in variants.items():
+                if name.startswith("first"):  # causal: the statistics of a prefix are a prefix
+                    columns = vars(known["whole"]).values()
+                    known[name] = TokenStatistics(*(c[: len(tokens) - 1] for c in columns))
+                elif name == "prompted" and number % args.prompted_every:
+                    continue
+                else:
+                    known[name] = statistics_of(
+                        model, tokens, before, mark, with_e, unusable
+                    )
+                states = pair_states([*before[-1:], *tokens], mark.green_list())
+                text = tokenizer.decode(tokens) if name != "whole" else row["text"]
+                num_e, num_letters = letter_counts([text])
+                out[name] = {
+                    "log_likelihoods": scheme_log_likelihoods(
+                        known[name], mark.bias, vocab_size
+                    ).tolist(),
+                    "fitted_bias": scheme_log_likelihoods(known[name], None, vocab_size).tolist(),
+                    "num_scored": int(((states == RED) | (states == GREEN)).sum()),
+                    "num_green": int((states == GREEN).sum()),
+                    "num_e": num_e[0],
+                    "num_letters": num_letters[0],
+                }
+            file.write(json.dumps(out) + "\n")
+            file.flush()
+
+
+def statistics_of(
+    model: Any,
+    ids: list[int],
+    before: list[int],
+    mark: Watermark,
+    with_e: torch.Tensor,
+    unusable: torch.Tensor,
+) -> TokenStatistics:
+    """Run the model along one text, after its prompt or without."""
+    num_scored = len(ids) if before else len(ids) - 1
+    everything = torch.tensor([*before, *ids])
+    logits = model_logits(model, everything.tolist(), num_scored)
+    contexts = everything[-num_scored - 1 : -1, None]
+    return token_statistics(
+        logits, everything[-num_scored:], contexts, mark.green_list(), with_e, unusable
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=["generate", "score", "table"])
+    parser.add_argument("--folder", type=Path, default=Path("outputs/attribution"))
+    parser.add_argument("--backbone", default="smollm2")
+    parser.add_argument("--path", help="a folder with the backbone in the hub's format")
+    parser.add_argument("--texts", type=int, default=1000, help="texts of each scheme at bias 2")
+    parser.add_argument("--texts-other", type=int, default=200, help="soft texts at bias 1 and 4")
+    parser.add_argument("--batch-size", type=int, default=40)
+    parser.add_argument(
+        "--prompted-every", type=int, default=4, help="score each n-th text with its prompt too"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    {"generate": generate, "score": score}[args.stage](args)
+
+
+if __name__ == "__main__":
+    main()
