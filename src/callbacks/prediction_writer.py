@@ -62,6 +62,13 @@ class PredictionWriter(Callback):
         """
         return None
 
+    def refine(self, rows: list[Row]) -> None:
+        """Change rows in place before they are written: what only all of them together decide.
+
+        Args:
+            rows: Every row of the input, in its order.
+        """
+
     def write(self, rows: Iterable[Row]) -> None:
         """Append rows to this rank's journal; each is on disk when this returns.
 

@@ -93,7 +93,8 @@ class Watermark:
         key: The secret, any integer.
         context_width: Number h of previous tokens that choose the list.
         green_fraction: Share of the vocabulary on the green list, in (0, 1).
-        bias: What ``soft`` subtracts from red logits, in nats, at least 0.
+        bias: What ``soft`` subtracts from red logits, in nats, at least 0; None where detection does
+            not know it.
         vocab_size: Number of logits of the model, padding included.
         tokenizer: Name of the backbone whose tokenizer made the ids.
         temperature: Sampling temperature, which the mark is divided by: it acts on logits before.
@@ -106,7 +107,7 @@ class Watermark:
     key: int
     context_width: int
     green_fraction: float
-    bias: float
+    bias: float | None
     vocab_size: int
     tokenizer: str
     temperature: float = 1.0
@@ -122,7 +123,7 @@ class Watermark:
                 f"watermark.green_fraction is {self.green_fraction}; it must lie strictly between "
                 "0 and 1."
             )
-        if not self.bias >= 0.0:
+        if self.bias is not None and not self.bias >= 0.0:
             raise ValueError(
                 f"watermark.bias is {self.bias}; it is subtracted from red logits and must be 0 or "
                 "more nats."
@@ -155,7 +156,12 @@ class Watermark:
                 f"the watermark's {', '.join(sorted(missing))} are not known; give them in the "
                 "file's watermark object or on the command line (watermark.key=...)."
             )
-        converters = {"str": str, "int": int, "float": float}
+        converters: dict[str, Callable[[Any], Any]] = {
+            "str": str,
+            "int": int,
+            "float": float,
+            "float | None": lambda value: None if value is None else float(value),
+        }
         try:
             values = {key: converters[str(known[key])](value) for key, value in values.items()}
         except (TypeError, ValueError) as error:
