@@ -53,15 +53,15 @@ from src.algorithms.answers import (
 from src.datamodules.worlds import Story, make_story
 
 SHARES = {
-    "work": 0.42,
-    "tree": 0.10,
+    "work": 0.47,
+    "tree": 0.12,
     "cloze": 0.05,
-    "uses": 0.04,
-    "ask": 0.04,
-    "gsm_step": 0.11,
-    "gsm_work": 0.05,
-    "spans": 0.11,
-    "continue": 0.05,
+    "uses": 0.03,
+    "ask": 0.03,
+    "gsm_step": 0.07,
+    "gsm_work": 0.09,
+    "spans": 0.07,
+    "continue": 0.04,
     "drill": 0.03,
 }
 _ANNOTATION = re.compile(
@@ -399,18 +399,20 @@ class _Stream(IterableDataset[dict[str, torch.Tensor]]):
         self.max_length, self.pool_batches = max_length, pool_batches
         self.sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(100)])
 
-    def __len__(self) -> int:
-        return self.num_batches
-
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        for pool in range(0, self.num_batches, self.pool_batches):
-            size = min(self.pool_batches, self.num_batches - pool)
-            rows = self._rows(self.start + pool * self.batch_size, size * self.batch_size)
+        # Pools begin at fixed batches, so that a resumed run meets the batches it would have met.
+        per_pool = self.pool_batches * self.batch_size
+        for pool in range(self.start // self.pool_batches, -(-self.num_batches // self.pool_batches)):
+            rows = self._rows(pool * per_pool, per_pool)
             rows.sort(key=lambda row: (len(row[0]), len(row[1])))
-            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            batches = [
+                rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)
+            ]
             random.Random(f"{self.seed}/pool/{pool}").shuffle(batches)
-            for batch in batches:
-                yield self._pad(batch)
+            first = pool * self.pool_batches
+            for i, batch in enumerate(batches):
+                if self.start <= first + i < self.num_batches:
+                    yield self._pad(batch)
 
     def _rows(self, first: int, count: int) -> list[tuple[list[int], list[int]]]:
         made = [self.examples.example(self.seed, first + i) for i in range(count)]
@@ -468,7 +470,7 @@ class PretrainingText(LightningDataModule):
         seed: int = 0,
         shares: Mapping[str, float] | None = None,
         masked_fraction: float = 0.6,
-        max_length: int = 144,
+        max_length: int = 96,
         num_val: int = 512,
         pool_batches: int = 24,
     ) -> None:
@@ -505,7 +507,7 @@ class PretrainingText(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         done = self.trainer.global_step if self.trainer is not None else 0
-        return self._loader(self.seed, done * self.batch_size, self.num_steps - done)
+        return self._loader(self.seed, done, self.num_steps)
 
     def val_dataloader(self) -> DataLoader[Any]:
         # Seeds of examples are texts, so that no training seed can meet this one.

@@ -1,0 +1,242 @@
+"""Pretraining a small T5 from nothing but a vocabulary.
+
+Decides the model's start and its optimisation. The start is T5's own initialisation (Raffel et al.
+2020, arXiv 1910.10683), except that token embeddings may come from a sentence encoder: each token
+is described by the encoder's input embedding and by its encoding of the token as a text, and the
+principal components of these descriptions, scaled to T5's variance, are the embeddings. What words
+have to do with one another is then known before the first step.
+
+Batches hold ``input_ids``, ``attention_mask`` and ``labels`` (see
+``src/datamodules/pretraining.py``). The exported weights are an exponential average of those
+trained, stored as bfloat16.
+
+Left out on purpose: a second language-model head, distillation of the encoder's hidden states.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+from src.backbones import local_folder
+
+EMBEDDING_STD = 1.0  # of T5's initialisation at factor 1
+
+
+class Pretraining(LightningModule):
+    """A T5 trained from scratch on whatever text-to-text stream its datamodule gives.
+
+    Args:
+        config: Arguments of :class:`transformers.T5Config`. ``vocab_size`` may exceed the
+            tokenizer's.
+        word_embeddings: A spec of a sentence encoder (BERT family, see ``src.backbones``) whose
+            word knowledge the embeddings start from; null starts them at random.
+        learning_rate: Peak learning rate of AdamW.
+        warmup_fraction: Share of all steps over which it rises, in [0, 1).
+        decay_fraction: Share of all steps, the last ones, over which it falls linearly, in [0, 1];
+            in between it is constant, so that a run can be prolonged.
+        final_fraction: Share of the peak that is left at the last step.
+        weight_decay: Decoupled weight decay, on matrices other than the embedding.
+        label_smoothing: In [0, 1).
+        average_decay: Decay of the exponential average of the weights per step, in [0, 1).
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    method = "pretraining"
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        word_embeddings: Mapping[str, Any] | None = None,
+        learning_rate: float = 1.2e-3,
+        warmup_fraction: float = 0.03,
+        decay_fraction: float = 0.3,
+        final_fraction: float = 0.02,
+        weight_decay: float = 0.01,
+        label_smoothing: float = 0.0,
+        average_decay: float = 0.995,
+    ) -> None:
+        super().__init__()
+        for name, value, valid in (
+            ("learning_rate", learning_rate, learning_rate > 0),
+            ("warmup_fraction", warmup_fraction, 0 <= warmup_fraction < 1),
+            ("decay_fraction", decay_fraction, 0 <= decay_fraction <= 1),
+            ("final_fraction", final_fraction, 0 <= final_fraction <= 1),
+            ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1),
+            ("average_decay", average_decay, 0 <= average_decay < 1),
+        ):
+            if not valid:
+                raise ValueError(f"model.{name} is {value}, which is out of its range.")
+        self.save_hyperparameters()
+        self.model: Any = None
+        self.average: Any = None
+        self.tokenizer: Any = None
+
+    def configure_model(self) -> None:
+        if self.model is not None:
+            return
+        self.tokenizer = self.trainer.datamodule.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+        config = T5Config(
+            **{"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1, **self.hparams["config"]}
+        )
+        if len(self.tokenizer) > config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(self.tokenizer)} tokens, but model.config.vocab_size is "
+                f"{config.vocab_size}; raise it."
+            )
+        self.model = T5ForConditionalGeneration(config)
+        if self.hparams["word_embeddings"]:
+            tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+            table = embeddings_from_encoder(self.hparams["word_embeddings"], tokens, config.d_model)
+            with torch.no_grad():
+                self.model.shared.weight[: len(table)] = table
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Return the numbers of trainable and of all parameters."""
+        size = sum(p.numel() for p in self.model.parameters())
+        return size, size
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        logits = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            labels=batch["labels"],
+        ).logits
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(),
+            batch["labels"].flatten(),
+            label_smoothing=self.hparams["label_smoothing"],
+        )
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.global_step % 10:
+            return
+        decay = self.hparams["average_decay"] ** 10
+        # Early on the average follows the weights, else it would remember the start.
+        decay = min(decay, (1 + self.global_step / 10) / (10 + self.global_step / 10))
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+            for averaged, trained in pairs:
+                averaged.lerp_(trained, 1 - decay)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        logits = self.average(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            labels=batch["labels"],
+        ).logits
+        labels = batch["labels"]
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+        right = ((logits.argmax(-1) == labels) | (labels == -100)).all(1).float().mean()
+        size = len(labels)
+        self.log("val/loss", loss, batch_size=size, sync_dist=True, prog_bar=True)
+        self.log("val/exact", right, batch_size=size, sync_dist=True, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        decayed, plain = [], []
+        for name, parameter in self.model.named_parameters():
+            (plain if parameter.ndim < 2 or "shared" in name else decayed).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": self.hparams["weight_decay"]},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=self.hparams["learning_rate"],
+            betas=(0.9, 0.98),
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(total * self.hparams["warmup_fraction"]))
+        decay = max(1, round(total * self.hparams["decay_fraction"]))
+        last = self.hparams["final_fraction"]
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return min(1.0, max(last, (total - step) / decay))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def export(self, folder: str | Path) -> None:
+        """Write the averaged weights as bfloat16, the configuration and the tokenizer.
+
+        Args:
+            folder: Where to; a folder that ``backbone.path`` can name afterwards.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = copy.deepcopy(self.average).to(torch.bfloat16)
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def embeddings_from_encoder(
+    spec: Mapping[str, Any], tokens: Sequence[str], dim: int, noise: float = 0.1
+) -> Tensor:
+    """Describe tokens by a sentence encoder and reduce the descriptions to ``dim`` numbers.
+
+    Args:
+        spec: Of a BERT-like encoder: ``name``, ``family`` and ``path`` or ``package``.
+        tokens: Pieces of a unigram vocabulary; ``▁`` marks the beginning of a word.
+        dim: Width of the embeddings, at most twice the encoder's.
+        noise: Standard deviation of the noise that keeps equal descriptions apart.
+
+    Returns:
+        A table, shape (len(tokens), dim), of standard deviation 1. Tokens that are no text (specials,
+        sentinels) and the names ``number0 ...`` have random parts.
+
+    Raises:
+        BackboneError: If the encoder is not installed.
+    """
+    folder = local_folder(spec)
+    source = folder if folder is not None else spec["path"]
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    encoder = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+    texts = [token.replace("▁", " ").strip() or "," for token in tokens]
+    texts = ["number" if text[:6] == "number" and text[6:].isdigit() else text for text in texts]
+    table = encoder.get_input_embeddings().weight.detach()
+    rows = []
+    with torch.no_grad():
+        for start in range(0, len(texts), 256):
+            batch = tokenizer(texts[start : start + 256], padding=True, return_tensors="pt")
+            special = (batch["input_ids"] == tokenizer.cls_token_id) | (
+                batch["input_ids"] == tokenizer.sep_token_id
+            )
+            mask = (batch["attention_mask"].bool() & ~special).unsqueeze(-1)
+            words = (table[batch["input_ids"]] * mask).sum(1) / mask.sum(1).clamp(min=1)
+            every = batch["attention_mask"].unsqueeze(-1)
+            encoded = (encoder(**batch).last_hidden_state * every).sum(1) / every.sum(1)
+            rows.append(torch.cat([_standard(words), _standard(encoded)], 1))
+    described = torch.cat(rows)
+    described = described - described.mean(0)
+    u, s, _ = torch.linalg.svd(described, full_matrices=False)
+    reduced = u[:, :dim] * s[:dim].sqrt()  # between whitened and plain: rare directions count too
+    reduced = reduced / reduced.std()
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(len(tokens), dim, generator=generator)
+    is_special = torch.tensor([token.startswith("<") for token in tokens])
+    is_number = torch.tensor([text == "number" and token[-1].isdigit() for token, text in zip(tokens, texts, strict=True)])
+    weight = torch.full((len(tokens),), noise)
+    weight[is_number], weight[is_special] = 0.8, 1.0
+    weight = weight.unsqueeze(1)
+    mixed = (1 - weight.square()).sqrt() * reduced + weight * random
+    return EMBEDDING_STD * mixed / mixed.std()
+
+
+def _standard(x: Tensor) -> Tensor:
+    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-6)
