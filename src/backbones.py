@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -38,7 +40,9 @@ from transformers import (
     PreTrainedTokenizerBase,
     T5Config,
     T5ForConditionalGeneration,
+    modeling_gguf_pytorch_utils,
 )
+from transformers.utils import logging as transformers_logging
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -197,6 +201,8 @@ def _random_model(model_class: Any, spec: Spec) -> Any:
 
 def _from_pretrained(loader: Any, spec: Spec, folder: Path | None, **kwargs: Any) -> Any:
     """Call ``loader.from_pretrained`` on a folder or, failing that, on the hub."""
+    transformers_logging.disable_progress_bar()  # the task's own bar is enough
+    modeling_gguf_pytorch_utils.tqdm = partial(tqdm, disable=True)  # has no switch of its own
     if spec.get("gguf_file"):
         kwargs["gguf_file"] = spec["gguf_file"]
     if spec.get("revision"):
@@ -212,18 +218,15 @@ def _from_pretrained(loader: Any, spec: Spec, folder: Path | None, **kwargs: Any
     path = spec.get("path")
     if not path:
         raise BackboneError(f"backbone {spec['name']!r} has random weights only, and no files.")
-    cached: Callable[[bool], Any] = lambda offline: loader.from_pretrained(  # noqa: E731
-        path, local_files_only=offline, **kwargs
-    )
     try:
-        return cached(True)
+        return loader.from_pretrained(path, local_files_only=True, **kwargs)
     except (OSError, ValueError):
         pass  # not in the cache of earlier downloads: ask the hub
     try:
         if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
             raise OSError("HF_HUB_OFFLINE is set")
         _probe_hub()
-        return cached(False)
+        return loader.from_pretrained(path, **kwargs)
     except Exception as error:
         raise BackboneError(
             f"backbone {spec['name']!r} ({path}) is neither in the local cache nor to be had from "

@@ -249,7 +249,9 @@ class Seq2Seq(LightningModule):
         optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             lr=self.hparams["learning_rate"],
-            fused=True,  # one pass over the weights instead of about ten
+            # One pass over the weights instead of about ten; Lightning does not clip the gradients
+            # of a fused optimiser under mixed precision.
+            fused=not str(self.trainer.precision).endswith("mixed"),
         )
         num_steps = int(self.trainer.estimated_stepping_batches)
         num_warmup = max(1, int(self.hparams["warmup_fraction"] * num_steps))
