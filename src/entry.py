@@ -67,6 +67,10 @@ def evaluate(cfg: DictConfig) -> float | None:
 
 def _train(cfg: DictConfig) -> dict[str, Any]:
     output_dir = _prepare(cfg)
+    if cfg.get("action") == "report":  # an experiment that makes its own trainers
+        metrics = dict(instantiate(cfg.report)() or {})
+        merge_metrics(output_dir, metrics)
+        return metrics
     resume = _resume_checkpoint(cfg, output_dir)
     data, model, trainer = _build(cfg)
     start = time.monotonic()

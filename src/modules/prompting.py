@@ -71,8 +71,8 @@ class Prompting(LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[Row]:
         cell = (batch["model"], batch["strategy"], batch["num_shots"])
-        start = time.monotonic()
         rows: list[Row] = []
+        start = time.monotonic()
         error = self._failed.get(cell) or self._failed.get((batch["model"],))
         if error is None:
             try:
@@ -80,6 +80,7 @@ class Prompting(LightningModule):
             except Exception as problem:  # whatever a model's files may throw
                 error = self._note((batch["model"],), problem)
             else:
+                start = time.monotonic()  # a cell's seconds leave out loading its model
                 try:
                     rows = asked.answer(batch, self.templates, self.hparams["seed"])
                 except Exception as problem:  # out of memory, a position beyond the model's last
