@@ -134,7 +134,10 @@ def _baseline(cfg: DictConfig, data: LightningDataModule) -> dict[str, Any]:
     model = instantiate(cfg.baseline)
     progress = instantiate(cfg.callbacks.progress)
     trainer = instantiate(
-        cfg.trainer, callbacks=[progress], logger=False, enable_checkpointing=False
+        cfg.trainer,
+        callbacks=[progress] if progress else [],
+        logger=False,
+        enable_checkpointing=False,
     )
     trainer.test(model, datamodule=data, verbose=False)
     return {key.replace("test/", "baseline/"): v for key, v in _numbers(trainer).items()}
