@@ -261,7 +261,9 @@ def _lookup(leaf: str, numbers: Sequence[str]) -> str:
 
 
 def substitute(tree: Expression, numbers: Sequence[str]) -> Expression:
-    """Put the numbers in the place of ``number0 ...``; ``3/4`` becomes a division, ``-3`` ``0 - 3``.
+    """Put the numbers in the place of ``number0 ...``.
+
+    ``3/4`` becomes a division, ``-3`` becomes ``0 - 3``: the tree stays writable in either order.
 
     Raises:
         ExpressionError: If an operand has no number.
@@ -377,8 +379,11 @@ def format_number(value: Fraction) -> str:
 
 # --- numbers in prose -------------------------------------------------------------------------
 
-_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_UNITS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _WORD_VALUE = {word: value for value, word in enumerate(_UNITS)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
@@ -480,12 +485,13 @@ def find_numbers(text: str, *, words: bool = False) -> list[NumberSpan]:
 _HASHES = re.compile(r"####\s*")
 _BOXED = re.compile(r"\\boxed\s*\{")
 _ANSWER_IS = re.compile(
-    r"\b(?:answer|solution|result)s?\b[^.:=\n]{0,60}?(?:\b(?:is|are|equals|would be|will be)\b:?|[:=])",
+    r"\b(?:answer|solution|result)s?\b[^.:=\n]{0,60}?"
+    r"(?:\b(?:is|are|equals|would be|will be)\b:?|[:=])",
     re.IGNORECASE,
 )
 _FILLER = re.compile(
-    r"[\s*_`$€£~≈=:({\[]*(?:(?:a total of|total|about|approximately|around|equal to|exactly|only|just|"
-    r"simply|now|therefore|thus|the number)[\s*_`$€£]*)*",
+    r"[\s*_`$€£~≈=:({\[]*(?:(?:a total of|total|about|approximately|around|equal to|exactly|only|"
+    r"just|simply|now|therefore|thus|the number)[\s*_`$€£]*)*",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
@@ -540,13 +546,14 @@ def extract_answer(text: str) -> Fraction | None:
 
     The rules, first match wins; the last occurrence of a marker counts:
 
-    1. an explicit marker: ``#### 72``, ``\\boxed{72}``, ``the answer is 72``, ``Answer: 72``. Behind
-       it, within its sentence: what follows the last ``=``, or the number or arithmetic that comes
-       next, or the last number;
+    1. an explicit marker: ``#### 72``, ``\\boxed{72}``, ``the answer is 72``, ``Answer: 72``.
+       Behind it, within its sentence: what follows the last ``=``, or the number or arithmetic that
+       comes next, or the last number;
     2. what follows the last ``=`` that has a number behind it (``= 3/4``);
     3. the last number in digits; without any, the last number word.
 
-    Units are ignored, ``25%`` is worth 25 (as GSM8K counts it), ``1,234.50`` and ``1.2e3`` are read.
+    Units are ignored, ``25%`` is worth 25 (as GSM8K counts it), ``1,234.50`` and ``1.2e3`` are
+    read.
 
     Args:
         text: Output of a model.

@@ -1,8 +1,8 @@
 """Batches of similar length, the same whatever the number of processes.
 
 Decides which examples share a training batch. One global batch is what all ranks see in one step;
-it is drawn from (seed, epoch) alone, and rank r takes rows r, r + world_size, ... of it, so that two
-processes with batches of b see the very batches that one process with batches of 2b sees.
+it is drawn from (seed, epoch) alone, and rank r takes rows r, r + world_size, ... of it, so that
+two processes with batches of b see the very batches that one process with batches of 2b sees.
 
 Bucketing follows the usual recipe: shuffle, cut into pools of some fifty batches, sort each pool by
 length, cut it into batches, shuffle the batches. Padding then falls to a few per cent, while the

@@ -1,8 +1,8 @@
 """Math word problems as a datamodule: splits, targets, tokens and batches.
 
-Decides what a model reads and writes. It reads ``task_prefix`` and the question, with its numbers or
-with ``number0 number1 ...`` in their place; it writes an equation (infix or prefix), a rationale in
-GSM8K's form, or the answer.
+Decides what a model reads and writes. It reads ``task_prefix`` and the question, with its numbers
+or with ``number0 number1 ...`` in their place; it writes an equation (infix or prefix), a rationale
+in GSM8K's form, or the answer.
 
 Batch keys, B examples padded to the longest:
 
@@ -10,13 +10,14 @@ Batch keys, B examples padded to the longest:
 - ``labels`` (B, T) int64, with the end-of-sequence token, -100 on padding;
 - ``index`` (B,) int64: position in the split, so that ``problems[split][index]`` is the problem;
 - in batches of validation, test and prediction also lists of B python objects for scoring:
-  ``question`` (str), ``gold`` (str that :class:`fractions.Fraction` reads), ``tolerance`` (likewise)
-  and ``numbers`` (tuple of literals). Pass ``batch_size`` to ``self.log``: Lightning cannot infer it
-  from lists.
+  ``question`` (str), ``gold`` (str that :class:`fractions.Fraction` reads), ``tolerance``
+  (likewise) and ``numbers`` (tuple of literals). Pass ``batch_size`` to ``self.log``: Lightning
+  cannot infer it from lists.
 
-Each split comes from a path if one is given (its form is recognised, whatever ``source`` says), else
-from the source: generated, drawn, or read from the hub. Without a path for validation, a share of
-the training problems is held out by seed; the procedural source has templates of its own for it.
+Each split comes from a path if one is given (its form is recognised, whatever ``source`` says),
+else from the source: generated, drawn, or read from the hub. Without a path for validation, a share
+of the training problems is held out by seed, whole wordings at a time; the procedural source has
+templates of its own for it.
 
 Training batches come from :class:`BucketBatchSampler` in a ``StatefulDataLoader``; evaluation and
 prediction take every ``world_size``-th problem in order of length, so none is lost or doubled.
@@ -154,8 +155,8 @@ class MathProblems(LightningDataModule):
 
     Args:
         tokenizer: Called on a list of texts, gives ``input_ids``; has ``pad_token_id``.
-        source: ``procedural``, ``gsm8k``, ``svamp``, ``mawps_asdiv``, ``asdiv`` or ``gsm_symbolic``:
-            where a split without a path comes from.
+        source: Where a split without a path comes from: ``procedural``, ``gsm8k``, ``svamp``,
+            ``mawps_asdiv``, ``asdiv`` or ``gsm_symbolic``.
         train: Path of the training problems: file, folder or hub name.
         val: Path of the validation problems.
         test: Path of the test problems.
@@ -317,6 +318,8 @@ class MathProblems(LightningDataModule):
         groups: dict[str, list[int]] = {}
         for index, problem in enumerate(problems):
             groups.setdefault(problem.masked.lower(), []).append(index)
+        if len(groups) == 1:  # one template: only single problems can be held out
+            groups = {str(index): [index] for index in range(len(problems))}
         wordings = list(groups)
         random.Random(f"{self.seed}/split").shuffle(wordings)
         count = min(max(1, round(len(problems) * self.val_fraction)), len(problems) - 1)
@@ -327,8 +330,7 @@ class MathProblems(LightningDataModule):
             held_out.update(groups[wording])
         if not held_out:
             raise ValueError(
-                f"{len(problems)} training problems of one wording cannot be split: "
-                "pass data.val or more data"
+                f"{len(problems)} training problem cannot be split: pass data.val or more data"
             )
         log.info(
             "held out %d of %d training problems for validation, seed %d",

@@ -4,18 +4,19 @@ Decides how a story is told and which templates belong to which split. What is t
 and their wordings) is data, in ``stories.py``; this file draws from it.
 
 A *template* is one body of text with the questions that can be asked about it; its slots are filled
-with names, things and numbers, and its alternatives chosen, at random. Templates are dealt to train,
-val and test by their place in their family (of every five, the fourth goes to val and the fifth to
-test), so a test problem never has the wording of a training problem, while its operations occur in
-training under other wordings. The variations are those of SVAMP (Patel et al. 2021,
-arXiv 2103.07191, Sec. 4): the question's target changes, a number is irrelevant, the structure is
-inverted (start or change unknown), phrases change places. No template is written after its problems.
+with names, things and numbers, and its alternatives chosen, at random. Templates are dealt to
+train, val and test by their place in their family (of every five, the fourth goes to val and the
+fifth to test), so a test problem never has the wording of a training problem, while its operations
+occur in training under other wordings. The variations are those of SVAMP (Patel et al. 2021, arXiv
+2103.07191, Sec. 4): the question's target changes, a number is irrelevant, the structure is
+inverted (start or change unknown), phrases change places. No template is written after a problem of
+that set.
 
 Template language:
 
 - ``{a}`` ... ``{h}`` numbers; ``{N} {M} {P}`` names, ``{he} {him} {his}`` the pronouns of N,
-  ``{he2} {him2} {his2}`` of M; ``{toy}`` and ``{toys}`` a word of the class ``toy`` of ``stories.WORDS`` in singular and
-  plural, ``{toy2} {toys2}`` another word of that class;
+  ``{he2} {him2} {his2}`` of M; ``{toy}`` and ``{toys}`` a word of the class ``toy`` of
+  ``stories.WORDS`` in singular and plural, ``{toy2} {toys2}`` another word of that class;
 - ``[x|y|z]`` one of the alternatives, which may nest and may be empty;
 - ``<x|y>`` all of the parts, in any order, joined by spaces;
 - write ``a {toy}``: the article is made to fit, and sentences are capitalised, afterwards.
@@ -99,7 +100,13 @@ _PIECES = re.compile(r"\{([^{}]+)\}|([\[\]<>|])")
 
 
 def compile_template(text: str) -> list[_Part]:
-    """Read a template into parts: strings, ``("slot", name)``, ``("one", parts)``, ``("all", parts)``.
+    """Read a template into parts.
+
+    Args:
+        text: In the template language of this module.
+
+    Returns:
+        Strings, ``("slot", name)``, ``("one", options)`` and ``("all", options)``.
 
     Raises:
         TemplateError: If brackets do not pair up.
@@ -266,8 +273,8 @@ def _value(tree: Expression, values: Mapping[str, int]) -> Fraction | int:
 class ProceduralProblems:
     """Draw word problems from the templates of one split.
 
-    Problem i depends on (seed, split, i) alone, so that any part of a stream of millions can be made
-    anywhere.
+    Problem i depends on (seed, split, i) alone, so that any part of a stream of millions can be
+    made anywhere.
 
     Args:
         split: ``train``, ``val`` or ``test``: whose templates to use.
@@ -471,7 +478,7 @@ class ProceduralProblems:
                 break
         else:
             raise TemplateError(
-                f"{template.template_id}: no positive integer answer to {question.tree} in 100 draws"
+                f"{template.template_id}: no positive integer answer in 100 draws of its numbers"
             )
         body, moved = _render(template.body, words, rng)
         ask, moved_too = _render(question.parts, words, rng)

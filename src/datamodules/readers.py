@@ -3,12 +3,13 @@
 Decides how each published file is read, which numbers of a text count as its operands, and what
 happens to a row that is not as it should be. The form of a file is recognised by its suffix:
 
-| suffix | form | published by |
-|---|---|---|
-| ``.jsonl`` | GSM8K: ``question``, ``answer`` with ``<<..>>`` and ``#### n`` | openai/grade-school-math |
-| ``.json`` | SVAMP: ``ID, Body, Question, Equation, Answer, Type`` | arkilpatel/SVAMP |
-| ``.csv`` | MAWPS, ASDiv-A, SVAMP masked: ``Question, Numbers, Equation, Answer`` | arkilpatel/SVAMP |
-| ``.xml`` | ASDiv: ``Body, Question, Answer, Formula, Solution-Type`` | chaochun/nlu-asdiv-dataset |
+- ``.jsonl``: GSM8K, ``question`` and ``answer`` with ``<<..>>`` and ``#### n``, from
+  openai/grade-school-math;
+- ``.json``: SVAMP, ``ID, Body, Question, Equation, Answer, Type``, from arkilpatel/SVAMP;
+- ``.csv``: MAWPS, ASDiv-A and SVAMP with masked numbers, ``Question, Numbers, Equation, Answer``,
+  from arkilpatel/SVAMP;
+- ``.xml``: ASDiv, ``Body, Question, Answer, Formula, Solution-Type``, from
+  chaochun/nlu-asdiv-dataset.
 
 GSM8K: Cobbe et al. 2021, arXiv 2110.14168. SVAMP: Patel et al. 2021, arXiv 2103.07191. MAWPS:
 Koncel-Kedziorski et al. 2016. ASDiv: Miao et al. 2020.
@@ -25,7 +26,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import re
+import socket
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +36,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from src.algorithms.answers import (
     Expression,
@@ -460,8 +464,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             f"{path} is a parquet file, which needs the package pyarrow (pip install pyarrow); "
             f"or pass the published file by path. {_WHERE['gsm8k']}."
         ) from error
-    for line, row in enumerate(parquet.read_table(path).to_pylist(), start=1):
-        yield line, row
+    yield from enumerate(parquet.read_table(path).to_pylist(), start=1)
 
 
 _ROWS: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]] = {
@@ -602,22 +605,34 @@ def _in_folder(folder: Path, split: str, source: str | None) -> Path:
     if not files:
         raise FileNotFoundError(missing_message(folder / "*", source))
     raise DataError(
-        f"{folder} holds {len(files)} data files ({', '.join(file.name for file in files[:6])}) and "
-        f"none named after the split {split}: pass the file itself"
+        f"{folder} holds {len(files)} data files ({', '.join(file.name for file in files[:6])}) "
+        f"and none named after the split {split}: pass the file itself"
     )
 
 
 def _download(repository: str, file: str, source: str | None) -> Path:
-    try:
-        from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
 
+    try:
+        return Path(hf_hub_download(repository, file, repo_type="dataset", local_files_only=True))
+    except OSError:
+        pass  # not in the cache of earlier downloads: ask the hub
+    try:
+        if constants.is_offline_mode():
+            raise OSError("HF_HUB_OFFLINE is set")
+        if not (os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")):
+            # Fail at once where there is no network, not after the client's many retries.
+            endpoint = urlsplit(constants.ENDPOINT)
+            port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+            socket.create_connection((endpoint.hostname or "", port), timeout=10).close()
         return Path(hf_hub_download(repository, file, repo_type="dataset"))
     except Exception as error:  # every failure of the network ends in the same advice
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         where = _WHERE.get(source or "", "")
         raise DataError(
-            f"cannot get {file} of the data set {repository} from the hub "
-            f"({type(error).__name__}). {where + '; p' if where else 'P'}ass a local file by path, "
-            "or use data=procedural, which needs no download."
+            f"cannot get {file} of the data set {repository} from the hub ({reason}). "
+            f"{where + '; p' if where else 'P'}ass a local file by path, or use data=procedural, "
+            "which needs no download."
         ) from error
 
 

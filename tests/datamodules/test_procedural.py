@@ -73,7 +73,10 @@ def test_splits_share_no_template_and_no_text(drawn):
 
 
 def test_held_out_operations_occur_in_training(drawn):
-    seen = {split: Counter(skeleton(parse_infix(p.equation)) for p in drawn[split]) for split in SPLITS}
+    seen = {
+        split: Counter(skeleton(parse_infix(problem.equation)) for problem in drawn[split])
+        for split in SPLITS
+    }
     assert set(seen["test"]) <= set(seen["train"])
     assert set(seen["val"]) <= set(seen["train"])
     assert len(seen["test"]) >= 15
@@ -200,7 +203,11 @@ def test_unknown_slot_and_missing_number_are_refused():
 
 def test_a_new_structure_needs_no_other_change():
     families = [
-        Family("double", lambda rng: {"a": rng.randint(2, 9)}, [("{N} has {a} {toys}.", "a * 2", "What is twice that?")])
+        Family(
+            "double",
+            lambda rng: {"a": rng.randint(2, 9)},
+            [("{N} has {a} {toys}.", "a * 2", "What is twice that?")],
+        )
     ]
     problem = ProceduralProblems("train", families=families, irrelevant_rate=0.0).problem(0)
     assert problem.equation == "number0 * 2"

@@ -15,9 +15,7 @@ def _cases(count: int):
     rng = random.Random(0)
     golds = [Fraction(rng.randint(-5, 5), rng.randint(1, 4)) for _ in range(count)]
     tolerances = [rng.choice([Fraction(0), Fraction(1, 4)]) for _ in range(count)]
-    predictions = [
-        rng.choice([None, gold, gold + Fraction(1, 5), gold + 1]) for gold in golds
-    ]
+    predictions = [rng.choice([None, gold, gold + Fraction(1, 5), gold + 1]) for gold in golds]
     return predictions, golds, tolerances
 
 
