@@ -24,7 +24,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import get_method, instantiate
+from hydra.utils import get_method, get_object, instantiate
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
@@ -72,6 +72,7 @@ def _train(cfg: DictConfig) -> dict[str, Any]:
         merge_metrics(output_dir, metrics)
         return metrics
     resume = _resume_checkpoint(cfg, output_dir)
+    _meet_budget(cfg)
     data, model, trainer = _build(cfg)
     start = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
@@ -220,6 +221,19 @@ def _build(
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(_flat(cfg))
     return data, model, trainer
+
+
+def _meet_budget(cfg: DictConfig) -> None:
+    """Give the method the size that comes closest to ``+budget=`` parameters, if that is given."""
+    if cfg.get("budget") is None:
+        return
+    model = instantiate(cfg.model, _convert_="all")  # no weights are read yet
+    if not hasattr(model, "spec"):
+        raise ValueError(f"budget={cfg.budget}: model={cfg.run_name} is no method with a size.")
+    config = get_method("src.backbones.load_config")(cfg.backbone)
+    spec = get_method("src.algorithms.peft.counts.meet_budget")(model.spec, config, cfg.budget)
+    unit = get_object("src.algorithms.peft.counts.UNITS")[spec.method]
+    cfg.model[unit] = getattr(spec, unit)
 
 
 def _adopt_checkpoint(cfg: DictConfig) -> Path:

@@ -280,3 +280,22 @@ def fit_to_budget(spec: Spec, config: Any, budget: int) -> Spec:
         )
     slope = total(count(replace(spec, **{unit: 2}), config)) - smallest
     return replace(spec, **{unit: 1 + round((budget - smallest) / slope)})
+
+
+def meet_budget(spec: Spec, config: Any, budget: int) -> Spec:
+    """Return the spec whose stored parameters come closest to a budget.
+
+    As `fit_to_budget`, but a reparametrised prefix is measured by the keys and values that it
+    keeps: its MLP, which alone exceeds most budgets, is dropped after training.
+
+    Args:
+        spec: a LoRA, adapter or prefix spec.
+        config: a `T5Config`, a mapping in its format, or `Dims`.
+        budget: stored parameters to come close to.
+
+    Raises:
+        ValueError: as `fit_to_budget`.
+    """
+    kept = spec.materialized() if isinstance(spec, PrefixSpec) else spec
+    unit = UNITS.get(spec.method, "")
+    return replace(spec, **{unit: getattr(fit_to_budget(kept, config, budget), unit)})
