@@ -70,7 +70,7 @@ def load_config(spec: Spec) -> PreTrainedConfig:
         BackboneError: If neither the spec, a folder nor the hub has it.
     """
     folder = local_folder(spec)
-    if folder is None and "config" in spec:
+    if "config" in spec and (spec.get("random") or folder is None):
         return _config_from_spec(spec)
     return _from_pretrained(AutoConfig, spec, folder)
 

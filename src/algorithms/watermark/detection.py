@@ -25,7 +25,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from src.algorithms.watermark.green_lists import GreenList, mix64
-from src.algorithms.watermark.schemes import SCHEMES
+from src.algorithms.watermark.schemes import SCHEMES, count_letter_e
 
 #: States of a token in :func:`pair_states`.
 UNSCORED, RED, GREEN, REPEATED = -1, 0, 1, 2
@@ -405,10 +405,12 @@ def check_totals(totals: Sequence[int], num_texts: int) -> None:
         )
 
 
-def letter_counts(texts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Count plain e and E, and all letters, of each text."""
+def letter_counts(
+    texts: Sequence[str], has_look_alikes: bool = False
+) -> tuple[list[int], list[int]]:
+    """Count plain e and E (and look-alikes, by choice), and all letters, of each text."""
     return (
-        [text.count("e") + text.count("E") for text in texts],
+        [count_letter_e(text, False, has_look_alikes) for text in texts],
         [sum(map(str.isalpha, text)) for text in texts],
     )
 

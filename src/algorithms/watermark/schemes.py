@@ -301,7 +301,7 @@ class SeededSampler:
         points = torch.stack([uniforms(self._seed, *row, step) for row in self._row_ids])
         tokens = _invert(cumulative, points.to(scores.device))
         if self._tokenizer is not None:
-            tokens = self._make_safe(drawn, tokens, probabilities, step)
+            tokens = self._make_safe(drawn, tokens, cumulative, step)
         if self._raw is not None:
             raw = self._raw.float()
             picked = raw.gather(1, tokens[:, None])[:, 0]
@@ -324,33 +324,39 @@ class SeededSampler:
             probabilities = torch.zeros_like(probabilities).scatter_(1, order, ranked)
         return probabilities
 
-    def _make_safe(self, drawn: Tensor, tokens: Tensor, probabilities: Tensor, step: int) -> Tensor:
+    def _make_safe(
+        self, drawn: Tensor, tokens: Tensor, cumulative: Tensor, step: int
+    ) -> Tensor:
         """Redraw the tokens of rows whose text would not be read back as the same ids."""
-        tokens = tokens.clone()
-        pending = list(range(len(tokens)))
-        first = tokens.clone()
+        first = tokens.tolist()
+        chosen = list(first)
+        before = drawn.tolist()
+        unsafe: dict[int, set[int]] = {}  # of each pending row
+        pending = list(range(len(chosen)))
         for redraw in range(1, self.MAX_REDRAWS + 2):
-            sequences = torch.cat([drawn[pending], tokens[pending, None]], dim=1).tolist()
-            safe = survives_round_trip(self._tokenizer, sequences)
+            safe = survives_round_trip(
+                self._tokenizer, [[*before[row], chosen[row]] for row in pending]
+            )
+            for row, is_safe in zip(pending, safe, strict=True):
+                if not is_safe:
+                    unsafe.setdefault(row, set()).add(chosen[row])
             pending = [row for row, is_safe in zip(pending, safe, strict=True) if not is_safe]
-            if not pending:
-                return tokens
-            if redraw > self.MAX_REDRAWS:
+            if not pending or redraw > self.MAX_REDRAWS:
                 break
             self.num_redraws += len(pending)
-            probabilities[pending, tokens[pending]] = 0.0
-            points = torch.stack(
-                [uniforms(self._seed, *self._row_ids[row], step, redraw) for row in pending]
-            )
-            remaining = probabilities[pending].double().cumsum(dim=1)
-            is_empty = remaining[:, -1] <= 0  # the mark's candidates are spent: keep the first draw
-            redrawn = _invert(remaining, points.to(remaining.device))
-            tokens[pending] = torch.where(is_empty, first[pending], redrawn)
-            pending = [row for row, e in zip(pending, is_empty.tolist(), strict=True) if not e]
+            for row in list(pending):
+                points = uniforms(self._seed, *self._row_ids[row], step, redraw, num=16)
+                token = _draw_except(cumulative[row], points, unsafe[row])
+                if token is None:  # nothing else has any probability: keep the first draw
+                    pending.remove(row)
+                    chosen[row] = first[row]
+                else:
+                    chosen[row] = token
             if not pending:
-                return tokens
-        tokens[pending] = first[pending]
-        return tokens
+                break
+        for row in pending:
+            chosen[row] = first[row]
+        return torch.tensor(chosen, device=tokens.device)
 
 
 def survives_round_trip(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[bool]:
@@ -396,3 +402,18 @@ def _invert(cumulative: Tensor, points: Tensor) -> Tensor:
     # a point that rounds up to the total belongs to the last token with any probability
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())[:, 0]
     return torch.minimum(tokens, last)
+
+
+def _draw_except(cumulative: Tensor, points: Tensor, excluded: set[int]) -> int | None:
+    """Draw one token that is not excluded: by rejection while that works, else by striking out."""
+    targets = points.to(cumulative.device) * cumulative[-1]
+    last = int(torch.searchsorted(cumulative, cumulative[-1:]))
+    for token in torch.searchsorted(cumulative, targets, right=True).tolist():
+        if min(token, last) not in excluded:
+            return min(token, last)
+    steps = cumulative.diff(prepend=cumulative.new_zeros(1))
+    steps[list(excluded)] = 0.0
+    remaining = steps.cumsum(dim=0)
+    if remaining[-1] <= 1e-12:
+        return None
+    return int(_invert(remaining[None], points[None, :1].to(remaining.device)))
