@@ -15,7 +15,7 @@ an adapter would load on the wrong one without a word and answer nonsense.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def make_spec(method: str, **hyperparameters: Any) -> MethodSpec:
         ValueError: an unknown method or hyperparameter (the choices are listed), or a bad value.
     """
     spec = METHODS[check_choice("method", method, tuple(METHODS))]
-    known = tuple(spec.__dataclass_fields__)
+    known = tuple(field.name for field in fields(spec))
     for name in hyperparameters:
         if name not in known:
             raise ValueError(
