@@ -68,7 +68,7 @@ def evaluate(cfg: DictConfig) -> float | None:
 def _train(cfg: DictConfig) -> dict[str, Any]:
     output_dir = _prepare(cfg)
     if cfg.get("action") == "report":  # an experiment that makes its own trainers
-        metrics = dict(instantiate(cfg.report)() or {})
+        metrics = dict(instantiate(cfg.report, _convert_="all")() or {})
         merge_metrics(output_dir, metrics)
         return metrics
     resume = _resume_checkpoint(cfg, output_dir)
@@ -113,7 +113,7 @@ def _evaluate(cfg: DictConfig) -> dict[str, Any]:
     checkpoint = _adopt_checkpoint(cfg) if cfg.checkpoint and cfg.get("restore") else None
     output_dir = _prepare(cfg)
     if cfg.action == "report":
-        metrics = dict(instantiate(cfg.report)() or {})
+        metrics = dict(instantiate(cfg.report, _convert_="all")() or {})
         merge_metrics(output_dir, metrics)
         return metrics
     data, model, trainer = _build(cfg, checkpoint)
