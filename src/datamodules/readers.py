@@ -261,18 +261,20 @@ def _gsm8k_row(row: Mapping[str, Any]) -> Problem:
         question=question,
         masked=masked,
         numbers=numbers,
-        equation=_compose_calculators(head, numbers, answer),
+        equation=_compose(re.findall(r"<<([^<>=]*)=", head), numbers, answer, EXACT),
         rationale=rationale,
         answer=answer,
         meta={"source": "gsm8k"},
     )
 
 
-def _compose_calculators(rationale: str, numbers: Sequence[str], answer: Fraction) -> str | None:
-    """Chain the ``<<expression=value>>`` of a rationale into one equation for the answer.
+def _compose(
+    steps: Sequence[str], numbers: Sequence[str], answer: Fraction, tolerance: Fraction
+) -> str | None:
+    """Chain the steps of a solution into one equation for the answer.
 
-    Each intermediate value is replaced by the expression that made it, the latest first. None where
-    that does not yield the answer: GSM8K states no equation of its own.
+    Each intermediate value is replaced by the expression that made it. None where that does not
+    yield the answer, as where a step reads a remainder.
     """
     made: dict[Fraction, Expression] = {}
     last: Expression | None = None
@@ -283,12 +285,12 @@ def _compose_calculators(rationale: str, numbers: Sequence[str], answer: Fractio
         return made.get(to_fraction(node), node)
 
     try:
-        for text in re.findall(r"<<([^<>]*)=[^<>=]*>>", rationale):
-            last = expand(parse_infix(text))
+        for step in steps:
+            last = expand(parse_infix(step))
             if len(operands(last)) > 24:
                 return None
             made[evaluate(last)] = last
-        if last is None or evaluate(last) != answer:
+        if last is None or abs(evaluate(last) - answer) > tolerance:
             return None
         return to_infix(mask_equation(last, numbers))
     except ExpressionError:
@@ -362,24 +364,19 @@ def _asdiv_row(row: Mapping[str, Any]) -> Problem:
     question = f"{_field(row, 'Body')} {_field(row, 'Question')}"
     kind = str(row.get("Solution-Type") or "unknown")
     stated = re.match(r"\s*(-?[\d,]*\.?\d+(?:/\d+)?)\s*(?:\(|$)", answer_text)
-    left, equals, right = formula.partition("=")
-    try:
-        if stated is None or not equals:
-            raise _LeftOut
-        tree = parse_infix(left)
-        # "810/4=202 r2", "6:7", "x=..." and systems state no single arithmetic result.
-        to_fraction(right)
-        if abs(evaluate(tree) - to_fraction(stated[1])) > ROUNDED:
-            raise _LeftOut
-    except (ExpressionError, _LeftOut) as error:
-        raise _LeftOut(kind) from error
-    answer = to_fraction(stated[1])
+    # "2 (dime)*10 (cent/dime) = 20 (cent); 20+5=25": without units, the left side of each step.
+    parts = re.sub(r"\(\s*[A-Za-z][A-Za-z /.-]*\)", "", formula).split(";")
+    steps = [part.partition("=")[0] for part in parts]
     masked, numbers = mask_numbers(question)
+    answer = to_fraction(stated[1]) if stated else Fraction(0)
+    equation = _compose(steps, numbers, answer, ROUNDED) if stated and "=" in formula else None
+    if equation is None:
+        raise _LeftOut(kind)
     return Problem(
         question=question,
         masked=masked,
         numbers=numbers,
-        equation=to_infix(mask_equation(tree, numbers)),
+        equation=equation,
         rationale=None,
         answer=answer,
         tolerance=ROUNDED,

@@ -71,6 +71,11 @@ XML = """<?xml version="1.0" encoding="UTF-8" ?>
   <Solution-Type>Multiplication</Solution-Type><Answer>1,000 (pots)</Answer>
   <Formula>(200*5)=1,000</Formula>
  </Problem>
+ <Problem ID="a5" Grade="3" Source="s">
+  <Body>Lea has 3 dimes and 4 cents and spends 9 cents.</Body><Question>What is left?</Question>
+  <Solution-Type>Sum</Solution-Type><Answer>25 (cents)</Answer>
+  <Formula>3 (dime)*10 (cent/dime) = 30 (cent); 30+4=34; 34-9=25</Formula>
+ </Problem>
 </ProblemSet>
 </Machine-Reading-Corpus-File>
 """
@@ -129,12 +134,13 @@ def test_masked_csv(tmp_path):
 
 def test_asdiv(tmp_path):
     problems, report = read_file(_write(tmp_path / "ASDiv.xml", "xml"))
-    assert [problem.meta["id"] for problem in problems] == ["a1", "a4"]
+    assert [problem.meta["id"] for problem in problems] == ["a1", "a4", "a5"]
     assert problems[0].masked.startswith("number0 red kites and number1 green kites")
     assert problems[0].equation == "number0 + number1"
     assert problems[0].numbers == ("7", "2")
     assert problems[1].answer == 1000
     assert problems[1].equation == "200 * number1"
+    assert problems[2].equation == "number0 * 10 + number1 - number2"
     assert report.left_out == {"Ceil-Division": 1, "Ratio": 1}
     assert "1 Ratio" in report.describe()
 
