@@ -1,0 +1,387 @@
+"""The default search: grow a phrase in a beam, then repair it, best state first.
+
+Grow: starting from nothing, every state of a beam is extended by the likeliest (gap, token)
+insertions, exact cosines pick the next beam, and growth ends when longer phrases stop getting
+closer: the length is found, not given. A second beam that only appends runs beside it on causal
+towers, which reward prefixes.
+
+Repair: expand the best unexpanded states. First delete each token and refill the gaps, which
+covers replacements and moves of one token; then gradient replacements, changes of order, pairs of
+deletions; at last, restarts from what is left when a part of the best state is taken out at
+random.
+
+Nothing here claims identity; :func:`.search.invert` does, and ends the search.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.algorithms.inversion import moves
+from src.algorithms.inversion.encoder import Ids
+from src.algorithms.inversion.moves import State, Vocabulary
+from src.algorithms.inversion.priors import Dictionary
+from src.algorithms.inversion.search import Answer, Board, Gradients, Request, Scored, Searcher
+
+States = Generator[Request, Answer, list[State]]
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Settings of the search.
+
+    Attributes:
+        vocabulary: Tokens, table, proposer, priors.
+        beam: States kept in each level of growth.
+        width: Candidates evaluated a level and state.
+        patience: Levels without gain that end growth.
+        trust: Cosine that one nat of the proposer's belief is worth when a beam is chosen.
+        max_tokens: Longest phrase tried.
+        fragments: Known token runs: growth begins from them as well.
+        append_only: Whether to run the appending beam too; None: on causal towers.
+        dictionary: Texts that are looked up first, and that the beams start from.
+        use_gradient: Whether repair uses gradients where there is a proposer.
+        seed: Mixed with the target's own seed.
+    """
+
+    vocabulary: Vocabulary
+    beam: int = 6
+    width: int = 24
+    patience: int = 2
+    trust: float = 0.003
+    max_tokens: int = 20
+    fragments: Sequence[Ids] = ()
+    append_only: bool | None = None
+    dictionary: Dictionary | None = None
+    use_gradient: bool = True
+    seed: int = 0
+
+    def __call__(self, board: Board) -> Searcher:
+        return _Run(self, board).search()
+
+    def known(self, target: Tensor) -> list[tuple[Ids, float]]:
+        """Give the best phrases whose embeddings are known: of the table and the dictionary."""
+        table = self.vocabulary.table
+        near = self.dictionary.nearest(target, 32) if self.dictionary else []
+        listed = [(ids, value) for ids, value, _ in near]
+        if table is None:
+            return listed
+        cosines = table @ target + self.vocabulary.mask.clamp(min=-2)
+        value, token = cosines.topk(min(32, len(cosines)))
+        pairs = zip(token.tolist(), value.tolist(), strict=True)
+        return [*listed, *(((t,), v) for t, v in pairs)]
+
+
+class _Run:
+    """One target's search."""
+
+    def __init__(self, settings: Hybrid, board: Board) -> None:
+        self.s = settings
+        self.v = settings.vocabulary
+        self.board = board
+        self.rng = random.Random(board.seed ^ settings.seed)
+        self.pool: dict[Ids, State] = {}
+        self.expanded: dict[Ids, int] = {}
+        self.causal = self.v.blank is None
+        self.empty = State((), 0.0, torch.zeros_like(board.target))
+
+    # ------------------------------------------------------------- evaluation
+
+    def score(self, candidates: Sequence[Ids], move: str, limit: int | None = None) -> States:
+        """Evaluate candidates that are new; give their states, best first."""
+        fresh = [
+            ids
+            for ids in self.board.new(candidates, move, limit)
+            if len(ids) <= min(self.s.max_tokens, self.v.encoder.max_tokens)
+        ]
+        if not fresh:
+            return []
+        values, z = yield Scored(fresh)
+        states = [State(i, c, e) for i, c, e in zip(fresh, values, z, strict=True)]
+        if self.board.gift is not None:
+            cosine, ids, embedding = self.board.gift
+            self.board.gift = None
+            states.append(State(ids, cosine, embedding))
+        states.sort(key=lambda s: (-s.cosine, s.ids))
+        for state in states[:64]:
+            self.pool[state.ids] = state
+        if len(self.pool) > 600:
+            keep = sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids))[:300]
+            self.pool = {s.ids: s for s in keep}
+        return states
+
+    def insertions(
+        self, states: Sequence[State], count: int, temperature: float = 0.0, append: bool = False
+    ) -> Generator[Request, Answer, list[tuple[float, Ids]]]:
+        """Gather the likeliest insertions into states, ``count`` a state."""
+        v, target = self.v, self.board.target
+        found: list[tuple[float, Ids]] = []
+        if v.proposer is not None and not append:
+            for rows in v.propose(target, states, count, temperature, self.rng):
+                found += rows
+            found.sort(key=lambda pair: (-pair[0], pair[1]))
+            return found
+        # Without a proposer: gradients at a blank in each gap, and the table.
+        blank = v.blank if v.blank is not None else self._filler()
+        requests: list[tuple[State, int, Ids]] = []
+        for state in states:
+            n = len(state.ids)
+            gaps = [n] if append else range(n + 1)
+            for gap in gaps:
+                requests.append((state, gap, (*state.ids[:gap], blank, *state.ids[gap:])))
+        if self.board.left < 3 * len(requests):
+            requests = requests[: self.board.left // 3]
+        by_state: dict[Ids, list[tuple[int, Tensor]]] = {}
+        lengths = sorted({len(r[2]) for r in requests})
+        for length in lengths:
+            part = [r for r in requests if len(r[2]) == length]
+            answers = yield Gradients([r[2] for r in part])
+            for (state, gap, _), (grad, _) in zip(part, answers, strict=True):
+                at = len(v.encoder.prefix) + gap
+                by_state.setdefault(state.ids, []).append((gap, grad[at]))
+        for state in states:
+            if state.ids in by_state:
+                rows = v.gradient_insertions(state, by_state[state.ids], count)
+                found += [(-rank, ids) for rank, (_, ids) in enumerate(rows)]
+            tokens = v.table_tokens(target, state, max(4, count // 4))
+            gaps = [len(state.ids)] if append else range(len(state.ids) + 1)
+            for rank, token in enumerate(tokens):
+                for gap in gaps:
+                    found.append((-2 * rank - 1, (*state.ids[:gap], token, *state.ids[gap:])))
+        found.sort(key=lambda pair: (-pair[0], pair[1]))
+        return found
+
+    def _filler(self) -> int:
+        """Give the token nearest to the mean embedding: a blank for towers that have none."""
+        if not hasattr(self.v, "filler"):
+            distance = (self.v.weight - self.v.mean).norm(dim=-1)
+            distance[~self.v.allowed] = torch.inf
+            self.v.filler = int(distance.argmin())  # pyright: ignore[reportAttributeAccessIssue]
+        return self.v.filler  # pyright: ignore[reportAttributeAccessIssue]
+
+    # ----------------------------------------------------------------- search
+
+    def search(self) -> Searcher:
+        start = [self.empty]
+        for fragment in self.s.fragments:
+            start += yield from self.score([fragment], "fragment")
+        if self.s.dictionary is not None:
+            near = self.s.dictionary.nearest(self.board.target, self.s.beam)
+            start += [State(ids, value, z) for ids, value, z in near]
+            self.pool |= {s.ids: s for s in start[1:]}
+        if len(start) > 1:
+            yield from self.grow(start[1:], self.s.beam, self.s.width)
+        yield from self.grow([self.empty], self.s.beam, self.s.width)
+        if self.s.append_only or (self.s.append_only is None and self.causal):
+            yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
+        yield from self.repair()
+
+    def grow(
+        self,
+        start: list[State],
+        beam: int,
+        width: int,
+        temperature: float = 0.0,
+        append: bool = False,
+        move: str = "insert",
+    ) -> Generator[Request, Answer, None]:
+        """Extend phrases token by token until that stops helping."""
+        level = start
+        best, stale = -1.0, 0
+        while level and stale < self.s.patience and self.board.left > 0:
+            if level[0].ids == () and len(level) == 1:
+                level = yield from self._first_level(beam)
+            else:
+                ranked = yield from self.insertions(level, width, temperature, append)
+                belief = self._beliefs(level, ranked)
+                found = yield from self.score(
+                    [ids for _, ids in ranked], move, limit=width * len(level)
+                )
+                found = [replace(s, belief=belief.get(s.ids, -9.0)) for s in found]
+                found.sort(key=lambda s: (-s.cosine - self.s.trust * s.belief, s.ids))
+                level = found[:beam]
+            if level and level[0].cosine > best + 1e-7:
+                best, stale = level[0].cosine, 0
+            else:
+                stale += 1
+
+    def _beliefs(
+        self, level: Sequence[State], ranked: Sequence[tuple[float, Ids]]
+    ) -> dict[Ids, float]:
+        """Add up what the proposer thought of each candidate's insertions."""
+        if self.v.proposer is None or not self.s.trust:
+            return {}
+        before = {s.ids: s.belief for s in level}
+        out: dict[Ids, float] = {}
+        for value, ids in ranked:
+            parents = (before.get((*ids[:k], *ids[k + 1 :])) for k in range(len(ids)))
+            total = value + max((p for p in parents if p is not None), default=-9.0)
+            out[ids] = max(out.get(ids, -1e9), total)
+        return out
+
+    def _first_level(self, beam: int) -> States:
+        """Seed the beam with single tokens; with a table this costs nothing."""
+        v, target = self.v, self.board.target
+        if v.table is None:
+            ranked = yield from self.insertions([self.empty], 64)
+            found = yield from self.score([ids for _, ids in ranked], "insert", limit=128)
+            return found[: 2 * beam]
+        tokens = v.table_tokens(target, None, 2 * beam)
+        cosines = v.table @ target + v.mask.clamp(min=-2)
+        tokens += cosines.topk(2 * beam).indices.tolist()
+        belief: dict[int, float] = {}
+        if v.proposer is not None:
+            rows = v.propose(target, [self.empty], 4 * beam)[0]
+            belief = {ids[0]: value for value, ids in rows}
+            tokens = [*belief, *tokens]
+        states = [
+            State((t,), float(cosines[t]), v.table[t], belief.get(t, -9.0))
+            for t in dict.fromkeys(tokens)
+        ]
+        for state in states:
+            self.board.note(state.ids, state.cosine, "table")
+            self.pool[state.ids] = state
+        states.sort(key=lambda s: (-s.cosine - self.s.trust * s.belief, s.ids))
+        return states[: 2 * beam]
+
+    def repair(self) -> Generator[Request, Answer, None]:
+        """Expand the best states, ever more thoroughly, until the budget is spent."""
+        rounds = 0
+        while self.board.left > 0:
+            before = self.board.best
+            state = self._next()
+            if state is None:
+                yield from self.restart(rounds)
+                rounds += 1
+                if rounds > 200:
+                    return
+                continue
+            depth = self.expanded.get(state.ids, 0)
+            self.expanded[state.ids] = depth + 1
+            yield from self.expand(state, depth)
+            if self.board.best <= before + 1e-7:
+                self.stale = getattr(self, "stale", 0) + 1
+            else:
+                self.stale = 0
+            if self.stale and self.stale % 10 == 0:
+                yield from self.restart(rounds)
+                rounds += 1
+
+    def _next(self) -> State | None:
+        """Choose the state to expand: the best, a level deeper costing as much as a worse rank."""
+        ranked = sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids))[:24]
+        options = [
+            (rank + 3 * self.expanded.get(s.ids, 0), rank, s)
+            for rank, s in enumerate(ranked)
+            if self.expanded.get(s.ids, 0) < 3
+        ]
+        return min(options, key=lambda o: o[:2])[2] if options else None
+
+    def expand(self, state: State, depth: int) -> Generator[Request, Answer, None]:
+        """Evaluate a state's neighbourhood: depth 0 the likeliest, 2 the most."""
+        ids, n = state.ids, len(state.ids)
+        width = (16, 48, 96)[depth]
+        if depth == 0:
+            again = self.v.encoder.canonical(ids)
+            yield from self.score([again], "canonical")
+        cut = yield from self._with_embeddings(moves.deletions(ids) if n > 1 else [], "delete")
+        refill = [state, *cut]
+        ranked = yield from self._refill(refill, width)
+        yield from self.score([i for _, i in ranked], "refill", limit=width * max(4, n))
+        if depth == 0:
+            yield from self.score(moves.adjacent_swaps(ids), "swap")
+        else:
+            yield from self.score(list(moves.segment_moves(ids, 3 * depth)), "move", limit=400)
+            yield from self.score(list(moves.swaps(ids)), "swap", limit=200)
+        if self.s.use_gradient and (depth > 0 or self.v.proposer is None) and self.board.left > 3:
+            ((grad, _),) = yield Gradients([ids])
+            first = len(self.v.encoder.prefix)
+            rows = self.v.gradient_replacements(ids, grad[first : first + n], 2 * width)
+            yield from self.score([i for _, i in rows], "hotflip")
+        if depth > 0 and n > 3:
+            pairs = [
+                tuple(t for k, t in enumerate(ids) if k not in (i, j))
+                for i in range(n)
+                for j in range(i + 1, n)
+            ]
+            cut = yield from self._with_embeddings(pairs, "delete", limit=80)
+            yield from self.grow_by(cut[: 4 * depth], 2, width)
+
+    def _refill(
+        self, states: list[State], width: int
+    ) -> Generator[Request, Answer, list[tuple[float, Ids]]]:
+        if self.v.proposer is not None:
+            return (yield from self.insertions(states, width))
+        best = sorted(states, key=lambda s: (-s.cosine, s.ids))[:3]
+        return (yield from self.insertions(best, 2 * width))
+
+    def _with_embeddings(
+        self, candidates: list[Ids], move: str, limit: int | None = None
+    ) -> States:
+        """Give states for candidates, also for those that were evaluated before."""
+        known = [self.pool[c] for c in dict.fromkeys(candidates) if c in self.pool]
+        fresh = yield from self.score(candidates, move, limit)
+        return sorted({s.ids: s for s in [*known, *fresh]}.values(), key=lambda s: -s.cosine)
+
+    def grow_by(
+        self, level: list[State], steps: int, width: int, temperature: float = 0.0
+    ) -> Generator[Request, Answer, None]:
+        """Insert ``steps`` tokens into states, keeping a beam."""
+        for _ in range(steps):
+            if not level:
+                return
+            ranked = yield from self.insertions(level, width // 2, temperature)
+            found = yield from self.score(
+                [ids for _, ids in ranked], "regrow", limit=width // 2 * len(level)
+            )
+            level = found[: self.s.beam]
+
+    def restart(self, rounds: int) -> Generator[Request, Answer, None]:
+        """Take a random part out of a good state, and grow again with noise."""
+        good = sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids))[:8]
+        base = self.rng.choice(good) if good else self.empty
+        n = len(base.ids)
+        beam, width = self.s.beam + 2 * (rounds % 4), self.s.width
+        if n < 3 or rounds % 4 == 3:
+            if self.v.proposer is not None:
+                rows = self.v.propose(self.board.target, [self.empty], 4 * beam, 1.0, self.rng)[0]
+                level = yield from self._with_embeddings([i for _, i in rows], "restart")
+                level = level[: 2 * beam]
+            else:
+                level = [self.empty]
+        else:
+            parts = []
+            for _ in range(beam):
+                span = self.rng.randint(2, max(2, n // 2))
+                if self.rng.random() < 0.5:
+                    at = self.rng.randrange(n - span + 1)
+                    gone = set(range(at, at + span))
+                else:
+                    gone = set(self.rng.sample(range(n), span))
+                parts.append(tuple(t for k, t in enumerate(base.ids) if k not in gone))
+            level = yield from self._with_embeddings([p for p in parts if p], "restart")
+        yield from self.grow(level, beam, width, temperature=0.3 * (1 + rounds % 3), move="restart")
+
+
+def one_token_table(
+    encoder: Any, allowed: Sequence[int], progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """Encode every allowed token as a phrase of its own.
+
+    Returns:
+        Shape (vocab, dim), float32; rows of other tokens are zero.
+    """
+    table = torch.zeros(encoder.embedding.weight.shape[0], encoder.dim, device=encoder.device)
+    step = 2048
+    for at in range(0, len(allowed), step):
+        part = list(allowed[at : at + step])
+        table[part] = encoder.encode_ids([(t,) for t in part])
+        if progress:
+            progress(min(at + step, len(allowed)), len(allowed))
+    return table
