@@ -28,6 +28,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -286,8 +287,9 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         self._agree(trainer)
-        weights = [p for p in trainer.lightning_module.parameters() if p.requires_grad]
-        finite = torch.stack([torch.isfinite(p.detach()).all() for p in weights]).all()
+        weights = [p.detach() for p in trainer.lightning_module.parameters() if p.requires_grad]
+        weights = [p.to_local() if isinstance(p, DTensor) else p for p in weights]
+        finite = torch.stack([torch.isfinite(p).all() for p in weights]).all()
         if trainer.world_size > 1:  # sharded weights: each rank sees a part
             finite = trainer.strategy.reduce(finite.long(), reduce_op="min")
         if not bool(finite):

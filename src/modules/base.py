@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from transformers.models.t5.modeling_t5 import T5Block
 
 from src.algorithms.answers import answers_match, parse_output
 from src.algorithms.peft import load_method, method_record, read_record, save_method
@@ -98,6 +100,35 @@ class Seq2Seq(LightningModule):
                 "weights differ, not only the name); choose the backbone it was trained on."
             )
         self.model.train(self.training)
+        if self.device_mesh is not None:
+            self._shard()
+
+    def _shard(self) -> None:
+        """Share the weights out over the processes of ``trainer=fsdp``."""
+        mesh = self.device_mesh["data_parallel"]  # pyright: ignore[reportOptionalSubscript]
+        for block in [m for m in self.model.modules() if isinstance(m, T5Block)]:
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
+    def _gather(self, is_needed: bool) -> None:
+        """Hold the whole weights while answers are generated, or let go of them again.
+
+        Ranks generate to different lengths and have unequally many batches: they could not share
+        weights meanwhile without waiting for each other in vain.
+        """
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_reshard_after_forward(not is_needed, recurse=False)
+                module.unshard() if is_needed else module.reshard()
+
+    def on_validation_start(self) -> None:
+        self._gather(True)
+
+    def on_validation_end(self) -> None:
+        self._gather(False)
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
 
     def attach(self) -> None:
         """Make ``self.model`` trainable in the way of the method; called once."""
@@ -195,7 +226,8 @@ class Seq2Seq(LightningModule):
 
     def _log_accuracy(self, split: str, metric: AnswerAccuracy) -> None:
         for name, value in metric.compute().items():
-            self.log(f"{split}/{name}", value, prog_bar=name == "accuracy")
+            # The metric has added up the ranks already: the mean of equals only quiets Lightning.
+            self.log(f"{split}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
         metric.reset()
 
     def answer(self, batch: Mapping[str, Any]) -> list[Row]:
