@@ -389,13 +389,19 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
         else:
             _say(
                 f"Stopped by {stop}. Continue with: python train.py "
-                f"{' '.join(_without_checkpoint())} ckpt_path={cfg.paths.output_dir}"
+                f"{' '.join(_without('ckpt_path'))} ckpt_path={cfg.paths.output_dir}"
             )
         # Lightning kills the first process when one that it started fails.
         is_child = rank_zero_only.rank > 0 and slurm_job() is None
         sys.exit(0 if is_child else 128 + stop.signum)
-    except KeyboardInterrupt:
-        _say("Interrupted. What was finished is kept; the same command goes on from there.")
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning turns Ctrl-C into an exit of its own.
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        _say(
+            f"Interrupted. What was finished is kept; continue with: python {Path(sys.argv[0]).name} "
+            f"{' '.join(_without('hydra.run.dir'))} hydra.run.dir={cfg.paths.output_dir}"
+        )
         sys.exit(130)
     except Exception as error:
         cause: BaseException = error
@@ -422,9 +428,16 @@ def _resume_checkpoint(cfg: DictConfig, output_dir: Path) -> Path | None:
     return None
 
 
-def _without_checkpoint() -> Sequence[str]:
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return [item for item in overrides if not item.startswith("ckpt_path=")]
+def _without(name: str) -> Sequence[str]:
+    """Return the command line's overrides, less the one that sets ``name``."""
+    if not HydraConfig.initialized():
+        return []
+    overrides = HydraConfig.get().overrides
+    return [
+        item
+        for item in [*overrides.task, *overrides.hydra]
+        if not item.startswith((f"{name}=", "hydra.mode="))
+    ]
 
 
 def _say(message: str) -> None:
@@ -457,10 +470,11 @@ def _last_run(ckpt_path: str | None, kind: str, name: str) -> str | None:
     """Replace ``ckpt_path=last`` by the newest run of the same kind that has a checkpoint."""
     if ckpt_path != "last":
         return ckpt_path
-    root = Path(os.environ.get("TRIDENT_OUTPUTS", "outputs")) / kind
-    runs = [path.parent.parent for path in root.glob(f"{name}/*/checkpoints/*.ckpt")]
+    root = Path(os.environ.get("TRIDENT_OUTPUTS", "outputs"))
+    patterns = [f"{kind}/{name}/*"] + (["sweep/*/*"] if name == "*" else [])
+    runs = [path.parent.parent for p in patterns for path in root.glob(f"{p}/checkpoints/*.ckpt")]
     if not runs:
-        return str(root / name)  # find_checkpoint says what is missing
+        return str(root / kind / name)  # find_checkpoint says what is missing
     return str(max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime))
 
 
