@@ -398,8 +398,9 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
         # Lightning turns Ctrl-C into an exit of its own.
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
+        script = Path(sys.argv[0]).name
         _say(
-            f"Interrupted. What was finished is kept; continue with: python {Path(sys.argv[0]).name} "
+            f"Interrupted. What was finished is kept; continue with: python {script} "
             f"{' '.join(_without('hydra.run.dir'))} hydra.run.dir={cfg.paths.output_dir}"
         )
         sys.exit(130)
