@@ -123,7 +123,7 @@ def score(args: argparse.Namespace) -> None:
     replacements = replacement_ids(tokenizer, unusable, token_texts(tokenizer, vocab_size))
     with path.open("a") as file:
         for number, line in enumerate(source.read_text().splitlines()):
-            if number < done:
+            if number < done + args.skip:
                 continue
             row = json.loads(line)
             mark = Watermark.from_mapping(row["watermark"])
@@ -203,6 +203,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument(
         "--prompted-every", type=int, default=4, help="score each n-th text with its prompt too"
+    )
+    parser.add_argument(
+        "--skip", type=int, default=0, help="leave out the first texts, which settings were tuned on"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -371,6 +371,9 @@ def survives_round_trip(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> l
     """
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is not None:
+        # left by an earlier call with padding=True, it would pad to the longest of this batch
+        if fast.padding is not None:
+            fast.no_padding()
         texts = fast.decode_batch([list(ids) for ids in sequences], skip_special_tokens=False)
         encoded = fast.encode_batch_fast(texts, add_special_tokens=False)
         return [list(e.ids) == list(ids) for e, ids in zip(encoded, sequences, strict=True)]
