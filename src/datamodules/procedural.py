@@ -564,5 +564,4 @@ __all__ = [
     "TemplateError",
     "canonical",
     "compile_template",
-    "skeleton",
 ]
