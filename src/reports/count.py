@@ -209,29 +209,36 @@ class CountReport:
             title += f", budget {self.budget:,}"
         table = Table(title=title, title_justify="left")
         table.add_column("method", no_wrap=True)
-        for name in ("size", "trainable", "share", "disk", "AdamW", "checkpoint"):
+        for name in ("size", "trainable", "share", "on disk", "checkpoint"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in costs:
+            unit, _, number = row.size.partition("=")
             table.add_row(
-                row.method, _SYMBOLS.get(row.size.split("=")[0], "") + row.size.partition("=")[2], f"{row.trainable:,}", _share(row.share),
-                _bytes(row.disk_bytes), _bytes(row.optimizer_bytes), _bytes(row.checkpoint_bytes),
-            )  # fmt: skip
+                row.method,
+                _SYMBOLS.get(unit, "") + number,
+                f"{row.trainable:,}",
+                _share(row.share),
+                _bytes(row.disk_bytes),
+                _bytes(row.checkpoint_bytes),
+            )
         self.console.print(table)
         for message in self.unmet.values():
             self.console.print(f"Left out: {message}.", markup=False)
         table = Table(
-            title="Added FLOPs a token: encoder / decoder", title_justify="left",
+            title="FLOPs added to a token of the encoder / decoder; optimiser state",
+            title_justify="left",
             caption="training: forward and backward; inference: LoRA merged, a prefix without "
             "its MLP; full: the gradients of the weights",
             caption_justify="left",
         )  # fmt: skip
-        for name in ("method", "training", "inference"):
+        for name in ("method", "training", "inference", "AdamW's moments"):
             table.add_column(name, justify="left" if name == "method" else "right")
         for row in costs:
             table.add_row(
                 row.method,
                 f"{short_number(row.train_flops_source)} / {short_number(row.train_flops_target)}",
                 f"{short_number(row.infer_flops_source)} / {short_number(row.infer_flops_target)}",
+                _bytes(row.optimizer_bytes),
             )
         self.console.print(table)
         table = Table(title="Where they sit", title_justify="left")
@@ -293,7 +300,7 @@ _PLACES = (
     "decoder self",
     "decoder cross",
     "decoder ff",
-    "elsewhere",
+    "other",
 )
 _HATCHES = ("", "///", "...", "\\\\\\", "xx", "++")
 
@@ -303,7 +310,7 @@ def _by_place(items: list[Count]) -> dict[str, int]:
     short = {"self_attention": "self", "cross_attention": "cross", "feed_forward": "ff"}
     for item in items:
         place = f"{item.stack} {short.get(item.sublayer, '')}"
-        found[place if place in found else "elsewhere"] += item.count
+        found[place if place in found else "other"] += item.count
     return found
 
 
