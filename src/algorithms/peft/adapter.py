@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from src.algorithms.peft.spec import MethodSpec
-from src.algorithms.peft.t5 import check_at_least_one, check_choice, sublayers
+from src.algorithms.peft.t5 import Model, check_at_least_one, check_choice, sublayers
 
 PLACEMENTS = ("houlsby", "pfeiffer")
 FORMS = ("sequential", "parallel")
@@ -135,7 +135,7 @@ class AdapterSpec(MethodSpec):
         """Whether a sublayer of that name gets an adapter."""
         return self.placement == "houlsby" or sublayer == "feed_forward"
 
-    def attach(self, model: nn.Module) -> nn.Module:
+    def attach(self, model: Model) -> Model:
         model.requires_grad_(False)
         for site, sublayer in sublayers(model):
             if not self.adapts(site.sublayer):

@@ -178,7 +178,6 @@ def meta_backbone(config: Any) -> T5ForConditionalGeneration:
         num_decoder_layers=dims.num_decoder_layers,
         feed_forward_proj="gated-gelu" if dims.is_gated else "relu",
         relative_attention_num_buckets=dims.num_buckets,
-        decoder_start_token_id=0,
     )
     with torch.device("meta"):
         model = T5ForConditionalGeneration(config)

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from torch import nn
+from peft import LoraConfig, TaskType, get_peft_model
 
 from src.algorithms.peft.spec import MethodSpec
-from src.algorithms.peft.t5 import check_at_least_one, check_choices
+from src.algorithms.peft.t5 import Model, check_at_least_one, check_choices
 
 TARGETS = ("q", "k", "v", "o", "wi", "wo")
 """Matrices of a T5 by the names of its checkpoints; `wi` stands for both `wi_0` and `wi_1` of a
@@ -61,14 +60,14 @@ class LoRASpec(MethodSpec):
         """The lambda of the unified view: `alpha / r`, or `alpha / sqrt(r)` with rsLoRA."""
         return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
 
-    def attach(self, model: nn.Module) -> PeftModel:
+    def attach(self, model: Model) -> Model:
         names: list[str] = []
         for target in self.targets:
             names += ["wi_0", "wi_1"] if target == "wi" and model.config.is_gated_act else [target]
         config = LoraConfig(
             task_type=TaskType.SEQ_2_SEQ_LM,
             r=self.rank,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]
             lora_dropout=self.dropout,
             target_modules=names,
             use_rslora=self.use_rslora,
@@ -79,5 +78,5 @@ class LoRASpec(MethodSpec):
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
             return get_peft_model(model, config)
 
-    def merge(self, model: nn.Module) -> nn.Module:
+    def merge(self, model: Model) -> Model:
         return model.merge_and_unload()

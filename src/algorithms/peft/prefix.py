@@ -30,6 +30,7 @@ from transformers.masking_utils import sdpa_mask
 from src.algorithms.peft.spec import MethodSpec
 from src.algorithms.peft.t5 import (
     Dims,
+    Model,
     Site,
     check_at_least_one,
     check_choice,
@@ -239,7 +240,7 @@ def decompose(
 
 
 def prefix_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -337,20 +338,20 @@ class PrefixSites(nn.ModuleDict):
 
 
 def _hand_over(
-    stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    stack: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Forward pre-hook of a stack; it holds no reference, so a deep copy of the model works."""
     return args, {**kwargs, "prefix_states": stack.prefix.states()}
 
 
-def prefix_sites(model: nn.Module) -> Iterator[PrefixSites]:
+def prefix_sites(model: Model) -> Iterator[PrefixSites]:
     """Yield the prefixes of both stacks, where there are any."""
     for _, stack in stacks(model):
         if isinstance(getattr(stack, "prefix", None), PrefixSites):
             yield stack.prefix
 
 
-def materialize(model: nn.Module) -> nn.Module:
+def materialize(model: Model) -> Model:
     """Replace every reparametrised prefix by the keys and values that it computes."""
     for sites in prefix_sites(model):
         for sublayer, prefix in sites.items():
@@ -401,7 +402,7 @@ class PrefixSpec(MethodSpec):
         """Return the spec of the same prefix without its MLP."""
         return replace(self, reparametrize=False)
 
-    def attach(self, model: nn.Module) -> nn.Module:
+    def attach(self, model: Model) -> Model:
         model.requires_grad_(False)
         dims = Dims.of(model.config)
         like = model.shared.weight
@@ -425,13 +426,13 @@ class PrefixSpec(MethodSpec):
         model.set_attn_implementation(ATTENTION)
         return model
 
-    def merge(self, model: nn.Module) -> nn.Module:
+    def merge(self, model: Model) -> Model:
         return materialize(model)
 
 
 @torch.no_grad()
 def _copy_activations(
-    model: nn.Module, stack: str, prefixes: dict[str, nn.Module], num_virtual_tokens: int
+    model: Model, stack: str, prefixes: dict[str, nn.Module], num_virtual_tokens: int
 ) -> None:
     """Set free prefixes to the keys and values of random tokens, in order of the stack's layers."""
     seen: dict[Site, dict[str, Tensor]] = {}

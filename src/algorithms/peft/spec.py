@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from torch import nn
+from src.algorithms.peft.t5 import Model
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class MethodSpec(ABC):
     method: ClassVar[str]
 
     @abstractmethod
-    def attach(self, model: nn.Module) -> nn.Module:
+    def attach(self, model: Model) -> Model:
         """Freeze the T5 and add what the method trains.
 
         Use `storage.attach`, which also records the method and the backbone's fingerprint on the
@@ -32,7 +32,7 @@ class MethodSpec(ABC):
             The model to train: the same object, or a wrapper around it.
         """
 
-    def merge(self, model: nn.Module) -> nn.Module:
+    def merge(self, model: Model) -> Model:
         """Fold the method into the backbone where that is possible without changing the outputs."""
         return model
 
@@ -47,7 +47,7 @@ class FullFineTuningSpec(MethodSpec):
 
     method: ClassVar[str] = "full"
 
-    def attach(self, model: nn.Module) -> nn.Module:
+    def attach(self, model: Model) -> Model:
         return model.requires_grad_(True)
 
 
@@ -57,5 +57,5 @@ class FrozenSpec(MethodSpec):
 
     method: ClassVar[str] = "frozen"
 
-    def attach(self, model: nn.Module) -> nn.Module:
+    def attach(self, model: Model) -> Model:
         return model.requires_grad_(False)

@@ -23,13 +23,13 @@ import torch
 from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.algorithms.peft.adapter import AdapterSpec
 from src.algorithms.peft.lora import LoRASpec
 from src.algorithms.peft.prefix import PrefixSpec, ReparametrizedPrefix, prefix_sites
 from src.algorithms.peft.spec import FrozenSpec, FullFineTuningSpec, MethodSpec
-from src.algorithms.peft.t5 import check_choice, unwrap
+from src.algorithms.peft.t5 import Model, check_choice, unwrap
 
 METHODS: dict[str, type[MethodSpec]] = {
     spec.method: spec
@@ -83,7 +83,7 @@ def make_spec(method: str, **hyperparameters: Any) -> MethodSpec:
     return spec(**hyperparameters)
 
 
-def fingerprint(model: nn.Module) -> str:
+def fingerprint(model: Model) -> str:
     """Return a short digest of a backbone's weights, equal for equal weights.
 
     It reads the name, the shape and 64 evenly spaced numbers of every tensor, rounded to bfloat16
@@ -108,7 +108,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def attach(model: nn.Module, spec: MethodSpec) -> nn.Module:
+def attach(model: Model, spec: MethodSpec) -> Model:
     """Attach a method to a T5 and record on the model what was attached to which weights.
 
     Args:
@@ -133,7 +133,7 @@ def attach(model: nn.Module, spec: MethodSpec) -> nn.Module:
     return attached
 
 
-def method_record(model: nn.Module) -> MethodRecord:
+def method_record(model: Model) -> MethodRecord:
     """Return what `attach` recorded.
 
     Raises:
@@ -145,7 +145,7 @@ def method_record(model: nn.Module) -> MethodRecord:
     return record
 
 
-def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+def trainable_state(model: Model) -> dict[str, Tensor]:
     """Return the trainable tensors by name, detached, on the CPU."""
     return {
         name: weight.detach().cpu().contiguous()
@@ -154,7 +154,7 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_trainable_state(model: Model, state: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into the trainable parameters of the same names.
 
     Args:
@@ -189,7 +189,7 @@ def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor], source: 
 
 
 def save_method(
-    model: nn.Module,
+    model: Model,
     folder: str | Path,
     backbone: str = "",
     extra: Mapping[str, Any] | None = None,
@@ -241,7 +241,7 @@ def save_method(
     return folder
 
 
-def _materialized_state(model: nn.Module) -> dict[str, Tensor]:
+def _materialized_state(model: Model) -> dict[str, Tensor]:
     """Return the keys and values of all prefixes, under the names of free prefixes."""
     state = {}
     for sites in prefix_sites(model):
@@ -284,8 +284,8 @@ def read_record(folder: str | Path) -> MethodRecord:
 
 
 def load_method(
-    model: nn.Module, folder: str | Path, method: str | None = None, backbone: str = ""
-) -> nn.Module:
+    model: Model, folder: str | Path, method: str | None = None, backbone: str = ""
+) -> Model:
     """Attach a saved method to its backbone.
 
     Args:
@@ -342,7 +342,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise MethodMismatchError(f"{path} is damaged: {error}") from error
 
 
-def _load_lora(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+def _load_lora(model: Model, state: Mapping[str, Tensor], folder: Path) -> None:
     # peft stores names without the adapter's own name ("default"); let it map them back.
     own = {name for name, weight in model.named_parameters() if weight.requires_grad}
     wanted = {name.replace(".default", "") for name in own}

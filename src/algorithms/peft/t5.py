@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from torch import nn
+Model = Any
+"""A `T5ForConditionalGeneration`, or a peft model around one."""
 
 STACKS = ("encoder", "decoder")
 SUBLAYERS = ("self_attention", "cross_attention", "feed_forward")
@@ -97,18 +98,18 @@ class Dims:
                 yield Site("decoder", layer, sublayer)
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: Model) -> Any:
     """Return the T5 inside a peft model, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def stacks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def stacks(model: Model) -> Iterator[tuple[str, Any]]:
     """Yield `("encoder", stack)` and `("decoder", stack)` of a T5."""
     for name in STACKS:
         yield name, getattr(unwrap(model), name)
 
 
-def sublayers(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
+def sublayers(model: Model) -> Iterator[tuple[Site, Any]]:
     """Yield each residual sublayer (it owns `layer_norm` and `dropout`) with its site, in forward
     order.
     """
@@ -119,7 +120,7 @@ def sublayers(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
                 yield Site(stack, index, name), sublayer
 
 
-def core(sublayer: nn.Module) -> nn.Module:
+def core(sublayer: Any) -> Any:
     """Return the attention or feed-forward module inside a residual sublayer: the owner of q, k, v,
     o or wi, wo.
     """

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from src.algorithms.peft.adapter import HoulsbyAdapter
 from src.algorithms.peft.prefix import Decomposition, prefix_sites
-from src.algorithms.peft.t5 import Site, core, sublayers, unwrap
+from src.algorithms.peft.t5 import Model, Site, core, sublayers, unwrap
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class UnifiedView:
         two masks and is exact in evaluation mode only.
     """
 
-    def __init__(self, model: nn.Module, sink: Sink) -> None:
+    def __init__(self, model: Model, sink: Sink) -> None:
         self.model = model
         self.sink = sink
         self._handles: list[RemovableHandle] = []
@@ -134,9 +134,9 @@ class UnifiedView:
         self,
         site: Site,
         part: str,
-        whole: nn.Module,
-        frozen: nn.Module,
-        added: nn.Module,
+        whole: Any,
+        frozen: Any,
+        added: Any,
         factors: Callable[[Any], tuple[Tensor | float, Tensor | float]],
     ) -> None:
         seen: dict[str, Tensor] = {}
@@ -178,7 +178,7 @@ def _lora_factors(layer: Any) -> tuple[Tensor | float, Tensor | float]:
 
 
 @torch.no_grad()
-def examine(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Observation]:
+def examine(model: Model, inputs: Mapping[str, Tensor]) -> list[Observation]:
     """Run one forward pass in evaluation mode and return all its observations.
 
     Args:
