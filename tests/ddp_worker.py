@@ -86,6 +86,8 @@ def main(folder: Path) -> None:
 
     data, model, trainer = build("eval", folder / "solve", *processes)
     trainer.predict(model, datamodule=data, return_predictions=False)
+    data, model, trainer = build("eval", folder / "single", "data.num_test=1", *processes)
+    trainer.predict(model, datamodule=data, return_predictions=False)
 
     data, model, trainer = build(
         "train",

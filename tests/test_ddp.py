@@ -81,3 +81,7 @@ def test_an_odd_number_of_inputs_is_predicted_once_each_and_in_order(
     assert len(mine.splitlines()) == NUM_INPUTS
     metrics = json.loads((two_processes / "solve" / "metrics.json").read_text())
     assert metrics["test/num_problems"] == NUM_INPUTS
+
+
+def test_fewer_inputs_than_processes(two_processes: Path) -> None:
+    assert len((two_processes / "single" / "predictions.jsonl").read_text().splitlines()) == 1

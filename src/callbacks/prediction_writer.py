@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -77,10 +78,20 @@ class PredictionWriter(Callback):
 
         Args:
             rows: JSON-serialisable rows with an integer ``index``.
+
+        Raises:
+            ValueError: If the disk is full.
         """
-        for row in rows:
-            self._journal.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._journal.flush()
+        try:
+            for row in rows:
+                self._journal.write(json.dumps(row, ensure_ascii=False) + "\n")
+                self._num_written += 1
+            self._journal.flush()
+        except OSError as error:
+            raise ValueError(
+                f"{self.filename} could not be written to {self.output_dir} ({error.strerror}); "
+                "free some space and run the same command again: it goes on after the last row."
+            ) from error
 
     # ------------------------------------------------------------------ hooks
 
@@ -95,6 +106,11 @@ class PredictionWriter(Callback):
         done = {row["index"] for row in self._read_journals()} if stage == "predict" else set()
         self._check_settings(bool(done))
         trainer.strategy.barrier()
+        self._num_written, self._is_finished = 0, False
+        self._num_done = len(done)
+        # A rank may have nothing left to do while another has.
+        if trainer.datamodule is not None:  # pyright: ignore[reportAttributeAccessIssue]
+            trainer.datamodule.allow_zero_length_dataloader_with_multiple_devices = True  # pyright: ignore
         if done:
             rank_zero_info(f"resuming: {len(done)} rows of {self.filename} are there already")
             trainer.datamodule.skip(done)  # pyright: ignore[reportAttributeAccessIssue]
@@ -114,9 +130,14 @@ class PredictionWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
+        self._is_finished = True
         self._journal.close()
+        written = torch.tensor(self._num_written, device=trainer.strategy.root_device)
+        if trainer.world_size > 1:
+            written = trainer.strategy.reduce(written, reduce_op="sum")
         trainer.strategy.barrier()
         if trainer.is_global_zero:
+            self._require_all(int(written))
             is_whole = trainer.limit_test_batches == trainer.limit_predict_batches == 1.0
             rows = self._merge(is_whole)
             _write_atomically(
@@ -137,7 +158,16 @@ class PredictionWriter(Callback):
     on_test_end = on_predict_end
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._journal is not None and not self._journal.closed:
+        if self._journal is None:
+            return
+        if stage == "predict" and not self._is_finished:
+            self.on_predict_end(trainer, pl_module)  # the loop leaves it out where no row was left
+        self._journal.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if self._journal is not None:
             self._journal.close()
 
     # ---------------------------------------------------------------- journal
@@ -162,10 +192,22 @@ class PredictionWriter(Callback):
     def _read_journals(self) -> list[Row]:
         rows = []
         for path in sorted(self._folder.glob("rank-*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):  # the last line of a killed run may be torn
-                    rows.append(json.loads(line))
+            # Only "\n" ends a row: texts may hold other line separators of Unicode.
+            with path.open(encoding="utf-8", newline="\n") as lines:
+                for line in lines:
+                    if line.endswith("\n"):  # the last line of a killed run may be torn
+                        rows.append(json.loads(line))
         return rows
+
+    def _require_all(self, num_written: int) -> None:
+        """Compare the rows that all ranks wrote with those that rank 0 sees."""
+        num_seen = len(self._read_journals())
+        if num_seen < self._num_done + num_written:
+            raise ValueError(
+                f"the processes wrote {self._num_done + num_written} rows of {self.filename}, but "
+                f"only {num_seen} are in {self._folder}; use a paths.output_dir that all nodes "
+                "share."
+            )
 
     def _merge(self, is_whole: bool) -> list[Row]:
         by_index: dict[int, Row] = {}

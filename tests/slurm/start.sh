@@ -43,7 +43,8 @@ ReturnToService=2
 KillWait=5
 InactiveLimit=0
 MinJobAge=300
-SlurmdTimeout=60
+SlurmdTimeout=600
+MessageTimeout=100
 GresTypes=gpu
 NodeName=slurmci1 NodeHostname=$H NodeAddr=127.0.0.1 Port=17001 CPUs=4 RealMemory=8000 TmpDisk=100000 Gres=gpu:rtx_3090:2 State=UNKNOWN
 NodeName=slurmci2 NodeHostname=$H NodeAddr=127.0.0.1 Port=17002 CPUs=4 RealMemory=8000 TmpDisk=100000 Gres=gpu:rtx_3090:2 State=UNKNOWN

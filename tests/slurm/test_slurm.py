@@ -23,10 +23,12 @@ import torch
 
 from tests.tiny import tiny_overrides
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(0)]
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+#: Seconds that a job may take; more on a machine that does much else.
+PATIENCE = float(os.environ.get("TRIDENT_SLURM_PATIENCE", "180"))
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
@@ -44,8 +46,8 @@ def install_slurm() -> None:
         pytest.skip(f"Slurm cannot be installed: {done.stderr.strip()[-300:]}")
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.2)
@@ -135,12 +137,12 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def arguments(cluster: Cluster) -> list[str]:
-    """A run of 80 steps in two epochs, with nothing after it; the state is saved every 5."""
+    """A run of 32 steps in two epochs, with nothing after it; the state is saved every 3."""
     settings = {
-        "data__num_train": 350,
+        "data__num_train": 128,
         "data__max_source_length": 1000,
         "data__max_target_length": 1000,
-        "callbacks__last__every_n_steps": 5,
+        "callbacks__last__every_n_steps": 3,
         "test": "false",
         "baseline": "null",
         "summary": "null",
@@ -227,7 +229,7 @@ def test_a_preempted_job_requeues_and_goes_on_by_itself(
     cluster.run("scancel", "--signal=USR1", job)
     cluster.again(job)
     saved = torch.load(path, weights_only=True)["global_step"]
-    assert 0 < saved < 80
+    assert 0 < saved < 32
     cluster.wait(job, "COMPLETED")
     assert "Stopped by SIGUSR1" in cluster.log(job)
     assert "back in the queue" in cluster.log(job)
@@ -243,7 +245,7 @@ def test_a_killed_rank_then_a_killed_job_with_a_damaged_checkpoint(
     assert len(ranks) == 2, ranks
     os.kill(ranks[-1], signal.SIGKILL)
     cluster.wait(job, "FAILED")  # the other rank does not wait for it until the time is up
-    assert torch.load(path, weights_only=True)["global_step"] < 80
+    assert torch.load(path, weights_only=True)["global_step"] < 32
 
     killed = time.time()
     cluster.run("scontrol", "requeue", job)
@@ -251,7 +253,7 @@ def test_a_killed_rank_then_a_killed_job_with_a_damaged_checkpoint(
     wait_for_steps(cluster, job, newer_than=killed)
     cluster.run("scancel", "--signal=KILL", job)
     cluster.wait(job, "FAILED", "CANCELLED")
-    assert torch.load(path, weights_only=True)["global_step"] < 80
+    assert torch.load(path, weights_only=True)["global_step"] < 32
     path.write_bytes(path.read_bytes()[:-1000])  # as a file system leaves it that loses its end
 
     cluster.run("scontrol", "requeue", job)
