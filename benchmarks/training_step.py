@@ -26,7 +26,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -297,7 +297,7 @@ def monitor_cost(scale: Scale, folder: str) -> dict[str, tuple[float, float]]:
 
 
 def bucketing(scale: Scale) -> dict[str, tuple[float, float]]:
-    """Return real tokens per second and the share of padding, bucketed and shuffled."""
+    """Return real tokens per second and the share of padding."""
     problems = ProceduralProblems(seed=0, split="train").take(scale.num_problems)
     # Words, single digits and punctuation: about what the tokenizer makes of a problem.
     lengths = [len(re.findall(r"\d|[^\W\d]+|[^\w\s]", p.question)) + 1 for p in problems]
@@ -324,64 +324,70 @@ def bucketing(scale: Scale) -> dict[str, tuple[float, float]]:
     return found
 
 
-def report(scale: Scale) -> str:
-    """Measure everything and write it as markdown."""
-    with tempfile.TemporaryDirectory() as folder:
-        names = [*CONTENDERS, *(f"{name} (peer)" for name in PEERS)]
-        memory = {name: peak_memory(name, scale, folder) for name in names}
-        times = step_times(scale, folder)
-        monitor = monitor_cost(scale, folder)
-    buckets = bucketing(scale)
+def table(head: str, rows: list[list[str]]) -> str:
+    """Write a markdown table under the column titles in `head`."""
+    titles = head.split(" | ")
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def method_section(scale: Scale, folder: str) -> str:
+    """Measure step time and memory of every contender."""
+    names = [*CONTENDERS, *(f"{name} (peer)" for name in PEERS)]
+    memory = {name: peak_memory(name, scale, folder) for name in names}
+    median = {name: statistics.median(t) for name, t in step_times(scale, folder).items()}
     clock = "processor" if now is time.process_time else "wall clock"
-    median = {name: statistics.median(values) for name, values in times.items()}
-    lines = [
-        f"Random T5, d_model {scale.d_model}, {scale.num_layers} + {scale.num_layers} layers, "
-        f"vocabulary {scale.vocab_size}; batches of {scale.batch_size} x {scale.source_length} "
-        f"source and {scale.target_length} target tokens; float32, CPU, "
-        f"{torch.get_num_threads()} thread(s), seconds of the {clock}, "
-        f"{scale.rounds * scale.steps} timed steps each. "
-        "Peer: Seq2SeqTrainer, with peft where it is not `full`.",
-        "",
-        "| method | step (s) | peer (s) | ratio | to lora | peak (MiB) | peer (MiB) |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name in CONTENDERS:
         other = f"{name} (peer)"
-        row = [name, f"{median[name]:.3f}"]
+        row = [name, f"{median[name]:.3f}", "none", "", f"{median[name] / median['lora']:.2f}"]
+        row += [f"{memory[name]:.0f}", ""]
         if other in median:
-            row += [f"{median[other]:.3f}", f"{median[name] / median[other]:.2f}"]
-        else:
-            row += ["none", ""]
-        row += [f"{median[name] / median['lora']:.2f}", f"{memory[name]:.0f}"]
-        row += [f"{memory[other]:.0f}" if other in memory else ""]
-        lines.append("| " + " | ".join(row) + " |")
-    lines += [
-        "",
-        f"Prefix-tuning: {NUM_VIRTUAL_TOKENS} virtual tokens with an MLP, at all three "
-        "attention sites, or in decoder self-attention only, which is all that peft can do.",
-        "",
-        "| unified monitor | plain step (s) | watched step (s) | cost at every 50th step |",
-        "|---|---|---|---|",
+            row[2:4] = [f"{median[other]:.3f}", f"{median[name] / median[other]:.2f}"]
+            row[6] = f"{memory[other]:.0f}"
+        rows.append(row)
+    return f"""\
+Random T5, d_model {scale.d_model}, {scale.num_layers} + {scale.num_layers} layers, vocabulary \
+{scale.vocab_size}; batches of {scale.batch_size} x {scale.source_length} source and \
+{scale.target_length} target tokens; float32, CPU, {torch.get_num_threads()} thread(s), seconds of \
+the {clock}, {scale.rounds * scale.steps} timed steps each. Peer: Seq2SeqTrainer, with peft where \
+it is not `full`.
+
+{table("method | step (s) | peer (s) | ratio | to lora | peak (MiB) | peer (MiB)", rows)}
+
+Prefix-tuning: {NUM_VIRTUAL_TOKENS} virtual tokens with an MLP, at all three attention sites, or in \
+decoder self-attention only, which is all that peft can do.
+"""
+
+
+def monitor_section(scale: Scale, folder: str) -> str:
+    """Measure what the unified monitor costs."""
+    rows = [
+        [name, f"{plain:.3f}", f"{watched:.3f}", f"{(watched - plain) / plain / 50:.2%}"]
+        for name, (plain, watched) in monitor_cost(scale, folder).items()
     ]
-    for name, (plain, watched) in monitor.items():
-        cost = (watched - plain) / plain / 50
-        lines.append(f"| {name} | {plain:.3f} | {watched:.3f} | {cost:.2%} |")
-    gain = buckets["bucketed"][0] / buckets["shuffled"][0]
-    lines += [
-        "",
-        f"| batches of {scale.num_problems} procedural problems | real tokens / s | padding |",
-        "|---|---|---|",
-        *(f"| {name} | {rate:,.0f} | {share:.1%} |" for name, (rate, share) in buckets.items()),
-        "",
-        f"Bucketing gains a factor of {gain:.2f} in real source tokens per second (lora).",
-    ]
-    return "\n".join(lines) + "\n"
+    head = "unified monitor | plain step (s) | watched step (s) | cost at every 50th step"
+    return table(head, rows) + "\n"
+
+
+def bucketing_section(scale: Scale) -> str:
+    """Measure what bucketing gains."""
+    found = bucketing(scale)
+    gain = found["bucketed"][0] / found["shuffled"][0]
+    rows = [[name, f"{rate:,.0f}", f"{share:.1%}"] for name, (rate, share) in found.items()]
+    head = f"batches of {scale.num_problems} procedural problems | real tokens / s | padding"
+    return f"""\
+{table(head, rows)}
+
+Bucketing gains a factor of {gain:.2f} in real source tokens per second (lora).
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="markdown file to write")
     parser.add_argument("--quick", action="store_true", help="a small model and few steps")
+    parser.add_argument("--rounds", type=int, help="turns of each contender")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     arguments = parser.parse_args()
     global now
@@ -389,9 +395,19 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    text = report(QUICK if arguments.quick else Scale())
+    scale = QUICK if arguments.quick else Scale()
+    scale = replace(scale, rounds=arguments.rounds or scale.rounds)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text, encoding="utf-8")
+    text = ""
+    with tempfile.TemporaryDirectory() as folder:
+        for section in (
+            lambda: method_section(scale, folder),
+            lambda: monitor_section(scale, folder),
+            lambda: bucketing_section(scale),
+        ):
+            # After each section, so that a run that is stopped leaves what it measured.
+            text += section() + "\n"
+            arguments.output.write_text(text.rstrip() + "\n", encoding="utf-8")
     print(text)
 
 
