@@ -421,11 +421,11 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
 
 def _resume_checkpoint(cfg: DictConfig, output_dir: Path) -> Path | None:
     """Return what to go on from: what the user names, or what a requeued job left in its folder."""
-    if cfg.resume_from:
-        return find_checkpoint(cfg.resume_from, "resume")
     is_requeued = slurm_job() and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
     if is_requeued and any(output_dir.glob("checkpoints/*.ckpt")):
-        return find_checkpoint(output_dir, "resume")
+        return find_checkpoint(output_dir, "resume")  # newer than what it was submitted with
+    if cfg.resume_from:
+        return find_checkpoint(cfg.resume_from, "resume")
     return None
 
 
