@@ -152,7 +152,31 @@ def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path: Path, capsys:
 
 def test_prompts_are_byte_for_byte_the_stored_ones(tmp_path: Path) -> None:
     """Delete ``stored_prompts.json`` and run once to store what the templates now give."""
-    grid = PromptGrid(problems(), ["m"], all_strategies())
+    # Problems of its own: the generator's wording may change, the prompts' form may not.
+    header = "Question,Numbers,Equation,Answer"
+    frozen = {
+        "train": [
+            "Ann has number0 pens and finds number1 more . How many pens does she have ?,3 4,"
+            "+ number0 number1,7.0",
+            "A box holds number0 eggs . How many eggs are in number1 boxes ?,6 5,"
+            "* number0 number1,30.0",
+            "Ben had number0 coins . He spent number1 . How many are left ?,20 8,"
+            "- number0 number1,12.0",
+            "number0 children share number1 nuts evenly . How many does each get ?,4 36,"
+            "/ number1 number0,9.0",
+        ],
+        "test": [
+            "Eve read number0 pages on each of number1 days . How many ?,15 3,"
+            "* number0 number1,45.0"
+        ],
+    }
+    for split, lines in frozen.items():
+        (tmp_path / f"{split}.csv").write_text("\n".join([header, *lines]) + "\n")
+    data = MathProblems(
+        tokenizer=None, source="mawps_asdiv", train=str(tmp_path / "train.csv"),
+        val=str(tmp_path / "test.csv"), test=str(tmp_path / "test.csv"),
+    )  # fmt: skip
+    grid = PromptGrid(data, ["m"], all_strategies())
     grid.setup("predict")
     asked = {
         "t5": _Prompted(t5_spec(tmp_path)),
