@@ -355,8 +355,8 @@ it is not `full`.
 
 {table("method | step (s) | peer (s) | ratio | to lora | peak (MiB) | peer (MiB)", rows)}
 
-Prefix-tuning: {NUM_VIRTUAL_TOKENS} virtual tokens with an MLP, at all three attention sites, or in \
-decoder self-attention only, which is all that peft can do.
+Prefix-tuning: {NUM_VIRTUAL_TOKENS} virtual tokens with an MLP, at all three attention sites, or \
+in decoder self-attention only, which is all that peft can do.
 """
 
 
