@@ -51,11 +51,12 @@ def test_gpu_that_is_not_there() -> None:
 
 def test_run_dir_is_fixed_by_the_slurm_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
     first = entry._run_dir("train", "lora")
-    assert first == entry._run_dir("train", "lora") == "outputs/train/lora/slurm-77"
+    assert first == entry._run_dir("train", "lora") == "outputs/train/lora/slurm-77-0"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
-    assert entry._run_dir("train", "lora").endswith("slurm-70_4")
+    assert entry._run_dir("train", "lora").endswith("slurm-70_4-0")
 
 
 @pytest.mark.parametrize("where", ["RUN", "RUN/checkpoints", "RUN/checkpoints/last.ckpt"])

@@ -373,8 +373,8 @@ def find_checkpoint(where: str | Path, purpose: Literal["resume", "evaluate"]) -
         return where
     if not where.exists():
         raise FileNotFoundError(
-            f"ckpt_path={where} does not exist (scratch space may have deleted it); give a "
-            "checkpoint file or a run's folder, which train.py prints when it ends."
+            f"ckpt_path={where} does not exist; give a checkpoint file or a run's folder, which "
+            "train.py prints when it ends (a cluster deletes old files from scratch space)."
         )
     folders = [where, where / "checkpoints"]
     files = [path for folder in folders for path in folder.glob("*.ckpt")]

@@ -313,7 +313,7 @@ def test_the_newest_state_is_taken_whatever_wrote_it(tmp_path: Path) -> None:
 
 
 def test_missing_files_say_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"does not exist .*scratch"):
+    with pytest.raises(FileNotFoundError, match=r"does not exist; .*scratch"):
         find_checkpoint(tmp_path / "gone", "resume")
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         find_checkpoint(tmp_path, "evaluate")
