@@ -7,7 +7,7 @@
 Every stage can be stopped and started again: it goes on where its file ends. `generate` writes
 `texts.jsonl` (texts of each scheme; soft at several biases; a key of its own for each batch) and is
 the long one: 1,200 texts of 100 tokens take about half an hour on one core. `score` writes
-`scores.jsonl`, with the texts as they are, cut to 25 and 50 tokens, and with 20 % of their tokens
+`scores-1.jsonl`, with the texts as they are, cut to 25 and 50 tokens, and with 20 % of their tokens
 substituted. `table` writes `table.json` and prints it. See docs/results.md for the figures.
 """
 
@@ -112,8 +112,9 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def score(args: argparse.Namespace) -> None:
-    """Write `scores.jsonl`: log-likelihoods and counts of every text, whole, cut and edited."""
-    source, path = args.folder / "texts.jsonl", args.folder / "scores.jsonl"
+    """Write `scores-K.jsonl`: log-likelihoods and counts of every text, whole, cut and edited."""
+    part, parts = map(int, args.part.split("/"))
+    source, path = args.folder / "texts.jsonl", args.folder / f"scores-{part}.jsonl"
     done = len(path.read_text().splitlines()) if path.exists() else 0
     spec = load_spec(args.backbone, args.path)
     tokenizer, model = load_tokenizer(spec), load_causal_lm(spec)
@@ -121,11 +122,12 @@ def score(args: argparse.Namespace) -> None:
     with_e = tokens_with_e(tokenizer, vocab_size, is_strict=False)
     unusable = unusable_tokens(tokenizer, vocab_size)
     replacements = replacement_ids(tokenizer, unusable, token_texts(tokenizer, vocab_size))
+    rows = [json.loads(line) for line in source.read_text().splitlines()][args.skip :]
+    # in a fixed random order, so that a run that is stopped has scored some of every kind
+    order = np.random.default_rng(0).permutation(len(rows))[: args.limit][part - 1 :: parts][done:]
     with path.open("a") as file:
-        for number, line in enumerate(source.read_text().splitlines()):
-            if number < done + args.skip:
-                continue
-            row = json.loads(line)
+        for number in order.tolist():
+            row = rows[number]
             mark = Watermark.from_mapping(row["watermark"])
             ids = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
             edited = attack_ids(
@@ -153,10 +155,10 @@ def score(args: argparse.Namespace) -> None:
                     known[name] = TokenStatistics(*(c[: len(tokens) - 1] for c in columns))
                 elif name == "prompted" and number % args.prompted_every:
                     continue
+                elif name == "substituted" and number % args.substituted_every:
+                    continue
                 else:
-                    known[name] = statistics_of(
-                        model, tokens, before, mark, with_e, unusable
-                    )
+                    known[name] = statistics_of(model, tokens, before, mark, with_e, unusable)
                 states = pair_states([*before[-1:], *tokens], mark.green_list())
                 text = tokenizer.decode(tokens) if name != "whole" else row["text"]
                 num_e, num_letters = letter_counts([text])
@@ -204,8 +206,14 @@ def main() -> None:
     parser.add_argument(
         "--prompted-every", type=int, default=4, help="score each n-th text with its prompt too"
     )
+    parser.add_argument("--substituted-every", type=int, default=1, help="the same, substituted")
+    parser.add_argument("--part", default="1/1", help="K/N: score the K-th of N parts only")
+    parser.add_argument("--limit", type=int, help="score so many texts at most")
     parser.add_argument(
-        "--skip", type=int, default=0, help="leave out the first texts, which settings were tuned on"
+        "--skip",
+        type=int,
+        default=0,
+        help="leave out the first texts, which settings were tuned on",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -110,7 +110,9 @@ class AttributionWriter(PredictionWriter):
             f"{sum(row['label'] == name for row in rows)} {report.TITLES[name]}" for name in SCHEMES
         )
         if known:
-            summary += f". Of {len(known)} with a known scheme, {metrics['test/accuracy']:.1%} right"
+            summary += (
+                f". Of {len(known)} with a known scheme, {metrics['test/accuracy']:.1%} right"
+            )
         page = render_page(rows, summary + ".")
         (self.output_dir / "page.html").write_text(page, encoding="utf-8")
         console.print(f"{len(rows)} texts: {summary}. See page.html.", highlight=False)

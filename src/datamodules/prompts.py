@@ -36,7 +36,9 @@ class Prompts(LightningDataModule):
         if batch_size < 1:
             raise ValueError(f"data.batch_size is {batch_size}, expected at least 1.")
         if not schemes or len(set(schemes)) != len(schemes):
-            raise ValueError(f"schemes is {list(schemes)}; name each scheme once, and at least one.")
+            raise ValueError(
+                f"schemes is {list(schemes)}; name each scheme once, and at least one."
+            )
         self.path = path
         self.schemes = list(schemes)
         self.batch_size = batch_size
@@ -54,7 +56,9 @@ class Prompts(LightningDataModule):
         """Batches of this rank's rows, each of one scheme."""
         num = len(self.prompts)
         remaining = [i for i in range(num * len(self.schemes)) if i not in self._skipped]
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
         batches: list[Any] = []
         for position, scheme in enumerate(self.schemes):
             mine = [i for i in remaining[rank::world] if i // num == position]

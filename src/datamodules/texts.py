@@ -87,7 +87,9 @@ class Texts(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[list[Row]]:
         """Batches of this rank's rows."""
         remaining = [row for row in self.rows() if row["index"] not in self._skipped]
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
         mine = remaining[rank::world]
         batches: Any = [
             mine[start : start + self.batch_size] for start in range(0, len(mine), self.batch_size)
@@ -138,7 +140,14 @@ def read_texts(path: str | Path) -> list[Row]:
 def _row(text: str, error: str | None = None, **known: Any) -> Row:
     # half a surrogate pair has no encoding: a reader would see the replacement character too
     text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return {"text": text, "prompt": None, "scheme": None, "watermark": None, "error": error, **known}
+    return {
+        "text": text,
+        "prompt": None,
+        "scheme": None,
+        "watermark": None,
+        "error": error,
+        **known,
+    }
 
 
 def _from_file(path: Path) -> Row:

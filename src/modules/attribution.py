@@ -229,9 +229,7 @@ class Attribution(LightningModule):
             "log_likelihoods": [0.0] * len(SCHEMES),
             "z_score": None,
             "p_value": 1.0,
-            **dict.fromkeys(
-                ("num_tokens", "num_scored", "num_green", "num_e", "num_letters"), 0
-            ),
+            **dict.fromkeys(("num_tokens", "num_scored", "num_green", "num_e", "num_letters"), 0),
             "passage": None,
             "text": "",
             "pieces": [],

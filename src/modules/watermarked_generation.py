@@ -79,7 +79,9 @@ class WatermarkedGeneration(LightningModule):
         hparams, data = self.hparams, self.trainer.datamodule  # pyright: ignore
         unknown = [scheme for scheme in data.schemes if scheme not in SCHEMES]
         if unknown:
-            raise ValueError(f"there is no scheme {unknown[0]!r}; choose from {', '.join(SCHEMES)}.")
+            raise ValueError(
+                f"there is no scheme {unknown[0]!r}; choose from {', '.join(SCHEMES)}."
+            )
         config = load_config(hparams["backbone"])
         vocab_size = hparams["watermark"].get("vocab_size") or config.vocab_size
         if vocab_size != config.vocab_size:

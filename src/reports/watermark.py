@@ -177,9 +177,7 @@ def draw_roc(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]
     return figure
 
 
-def draw_study(
-    attack: str, table: Sequence[Mapping[str, Any]], schemes: Sequence[str]
-) -> Figure:
+def draw_study(attack: str, table: Sequence[Mapping[str, Any]], schemes: Sequence[str]) -> Figure:
     """Draw attribution and detection against the rate of an attack, or the length it leaves.
 
     Args:

@@ -188,7 +188,7 @@ def scheme_log_likelihoods(
         return np.zeros(len(SCHEMES))
     biases = np.array(BIAS_GRID if bias is None else (bias,)) / temperature
     rates = np.array(EDIT_RATES if edit_rate is None else (edit_rate,))
-    broken = np.array(BROKEN_RATES if edit_rate is None else (0.001,))
+    broken = np.array(BROKEN_RATES if edit_rate is None else (min(0.001, edit_rate),))
     weights = np.log(EDIT_WEIGHTS if edit_rate is None else (1.0,))
     s = statistics
     # log ratios to the unmarked model, (hypotheses, tokens): none, no_e, hard, then each bias
@@ -216,7 +216,7 @@ def _tilt(
     log_rest: NDArray[np.float64],
     penalty: float,
 ) -> NDArray[np.float64]:
-    """log q(y) - log p(y) for the tilt of :func:`tilted_log_probs`."""
+    """Log-ratio of marked to unmarked probability, for the tilt of :func:`tilted_log_probs`."""
     return -penalty * ~is_favoured - np.logaddexp(log_mass, log_rest - penalty)
 
 

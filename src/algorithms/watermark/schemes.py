@@ -324,9 +324,7 @@ class SeededSampler:
             probabilities = torch.zeros_like(probabilities).scatter_(1, order, ranked)
         return probabilities
 
-    def _make_safe(
-        self, drawn: Tensor, tokens: Tensor, cumulative: Tensor, step: int
-    ) -> Tensor:
+    def _make_safe(self, drawn: Tensor, tokens: Tensor, cumulative: Tensor, step: int) -> Tensor:
         """Redraw the tokens of rows whose text would not be read back as the same ids."""
         first = tokens.tolist()
         chosen = list(first)

@@ -47,7 +47,9 @@ def test_membership_equals_the_mask_for_every_prf(name):
     assert torch.equal(lists.contains(contexts, tokens), rows[torch.arange(400), tokens])
 
 
-@pytest.mark.parametrize(("size", "fraction"), [(49152, 0.5), (50257, 0.5), (50257, 0.25), (997, 0.3)])
+@pytest.mark.parametrize(
+    ("size", "fraction"), [(49152, 0.5), (50257, 0.5), (50257, 0.25), (997, 0.3)]
+)
 def test_every_token_is_green_equally_often(size, fraction):
     lists = KeyedBlocks(size, fraction, 5)
     num = min(size, 1500) // 50 * 50  # distinct contexts
@@ -206,8 +208,15 @@ def test_a_watermark_survives_its_json_object():
     mark = Watermark("keyed", 2**65, 2, 0.25, None, 100, "tiny")
     assert Watermark.from_mapping(mark.to_mapping()) == mark
     with pytest.raises(ValueError, match="key, prf"):
-        Watermark.from_mapping({"context_width": 1, "vocab_size": 100, "bias": 1.0,
-                                "green_fraction": 0.5, "tokenizer": "tiny"})
+        Watermark.from_mapping(
+            {
+                "context_width": 1,
+                "vocab_size": 100,
+                "bias": 1.0,
+                "green_fraction": 0.5,
+                "tokenizer": "tiny",
+            }
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])

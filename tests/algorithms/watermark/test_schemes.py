@@ -38,7 +38,9 @@ def write(tiny, scheme, prompts=PROMPTS, num_tokens=24, rows=None, **kwargs):
     )
 
 
-@pytest.mark.parametrize("text", ["e", "E", "é", "Ê", "ｅ", "ⓔ", "ℯ", "𝐞", "e\u0301", "ﬀe", "ẽ", "⒠"])
+@pytest.mark.parametrize(
+    "text", ["e", "E", "é", "Ê", "ｅ", "ⓔ", "ℯ", "𝐞", "e\u0301", "ﬀe", "ẽ", "⒠"]
+)
 def test_every_form_of_the_letter_is_seen(text):
     assert count_letter_e("x" + text + "y") == 1
 

@@ -1,0 +1,63 @@
+import json
+
+import numpy as np
+import pytest
+
+from src.modules.likelihood_detector import LikelihoodDetector
+from tests.tiny_causal_lm import save_tiny_causal_lm
+from tests.watermark_runs import detect, generate, lines, quiet
+
+pytestmark = quiet
+PROMPTS = ["The old lighthouse", "It was a long road that", "Nobody knew"]
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    return save_tiny_causal_lm(tmp_path_factory.mktemp("lm"))
+
+
+@pytest.fixture(scope="module")
+def texts(spec, tmp_path_factory):
+    run = generate(spec, tmp_path_factory.mktemp("run"), PROMPTS, num_tokens=80)
+    return run / "generations.jsonl"
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"uses_prompt": True}, {"bias": "fitted"}])
+def test_generated_texts_are_attributed_right(spec, texts, tmp_path, kwargs):
+    rows = lines(detect(LikelihoodDetector(spec, **kwargs), texts, tmp_path) / "guesses.jsonl")
+    assert [row["label"] for row in rows] == [row["scheme"] for row in rows]
+    # without a prompt the first token's context is not known
+    skipped = 0 if kwargs.get("uses_prompt") else 1
+    assert all(row["num_scored"] <= 80 - skipped for row in rows)
+    assert any(row["num_scored"] == 80 - skipped for row in rows)
+
+
+def test_an_answer_does_not_depend_on_the_neighbours(spec, texts, tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text(texts.read_text().splitlines()[10])
+    (alone,) = lines(detect(LikelihoodDetector(spec), path, tmp_path / "one") / "guesses.jsonl")
+    among = lines(detect(LikelihoodDetector(spec), texts, tmp_path / "all") / "guesses.jsonl")[10]
+    assert alone["probabilities"] == among["probabilities"]
+
+
+def test_empty_and_one_token_texts_are_undecided(spec, texts, tmp_path):
+    mark = json.loads(texts.read_text().splitlines()[0])["watermark"]
+    path = tmp_path / "short.jsonl"
+    path.write_text("\n".join(json.dumps({"text": t, "watermark": mark}) for t in ("", "a")))
+    rows = lines(detect(LikelihoodDetector(spec), path, tmp_path) / "guesses.jsonl")
+    assert [row["label"] for row in rows] == ["undecided", "undecided"]
+    assert all(row["note"] for row in rows)
+    assert set(np.load(tmp_path / "Q4_guesses.npy")) <= {1, 2, 3, 4}
+
+
+def test_mistakes_are_refused_before_the_model_is_loaded(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "src.modules.likelihood_detector.load_causal_lm",
+        lambda spec: pytest.fail("the model was loaded"),
+    )
+    path = tmp_path / "texts.jsonl"
+    path.write_text(json.dumps({"text": "x"}))
+    with pytest.raises(ValueError, match="key, prf"):
+        detect(LikelihoodDetector(spec), path, tmp_path)
+    with pytest.raises(ValueError, match="edit_rate"):
+        LikelihoodDetector(spec, edit_rate=1.0)
