@@ -21,9 +21,10 @@ holds; the Trainer's ``precision`` decides what they are computed in.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -319,7 +320,8 @@ def load_clip(spec: Spec) -> Clip:
         }
         width = load_config(spec).hidden_size
         try:
-            model = CustomTextCLIP(width, _NO_VISION, text_cfg)
+            with _quiet_transformers():  # a sentence encoder leaves out its checkpoint's pooler
+                model = CustomTextCLIP(width, _NO_VISION, text_cfg)
             tokenizer = open_clip.tokenizer.HFTokenizer(text_cfg["hf_tokenizer_name"])
         except (OSError, ValueError) as error:
             raise BackboneError(
@@ -374,6 +376,22 @@ def load_clip(spec: Spec) -> Clip:
         preprocess=image_transform(size, is_train=False, mean=mean, std=std),
         has_vision=has_vision,
     )
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep the report of unused weights and the bar of loading off the terminal."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _require_download(name: str, pretrained: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -126,23 +127,17 @@ class InversionWriter(PredictionWriter):
 
     def _print(self, rows: list[Row]) -> None:
         """Show the rows: text, how sure, what it cost."""
-        table = Table(title="texts behind the embeddings", title_justify="left")
-        for name, justify in (
-            ("index", "right"),
-            ("text", "left"),
-            ("identified", "left"),
-            ("cosine", "right"),
-            ("gap", "right"),
-            ("background", "right"),
-            ("evaluations", "right"),
-            ("seconds", "right"),
-        ):
-            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table = Table(title="texts behind the embeddings", title_justify="left", box=box.SIMPLE)
+        table.add_column("", justify="right", no_wrap=True)
+        table.add_column("text", overflow="fold", min_width=24)
+        table.add_column("", no_wrap=True)
+        for name in ("cosine", "gap", "backgr.", "eval.", "s"):
+            table.add_column(name, justify="right", no_wrap=True)
         for row in rows[: self.num_shown]:
             table.add_row(
                 str(row["index"]),
                 row["text"],
-                "exact" if row["exact"] else "best guess",
+                "exact" if row["exact"] else "guess",
                 f"{row['cosine']:.6f}",
                 f"{row['runner_up_gap']:.4f}",
                 f"{row['background']:.3f}",

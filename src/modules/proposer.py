@@ -159,7 +159,7 @@ class Proposer(Inversion):
         return loss
 
     def _examples(self, chosen: Sequence[int]) -> tuple[Tensor, ...]:
-        """Make (phrase, pair, length, neighbours, gap, answer) of pairs; pair -1 is "nothing yet"."""
+        """Make (phrase, pair, length, neighbours, gap, answer); pair -1 is "nothing yet"."""
         rows: list[tuple[int, int, int, tuple[int, ...], int, int]] = []
         for k in chosen:
             i, kept, part = self.pairs[k]

@@ -207,7 +207,7 @@ class TextEncoder:
                 score = (z * targets[at : at + self.batch_size].clone()).sum()
                 (grad,) = torch.autograd.grad(score, x)
             self.evaluations += 2 * len(part)
-            grads.append(grad.detach())
+            grads.append(grad.detach().float() if grad.dtype == torch.bfloat16 else grad.detach())
             zs.append(z.detach())
         return torch.cat(grads), torch.cat(zs)
 

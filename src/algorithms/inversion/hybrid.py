@@ -43,6 +43,8 @@ class Hybrid:
         patience: Levels without gain that end growth.
         trust: Cosine that one nat of the proposer's belief is worth when a beam is chosen.
         max_tokens: Longest phrase tried.
+        centred: Whether beams are chosen by the cosine about the mean of one-token phrases; None:
+            where there is no proposer.
         fragments: Known token runs: growth begins from them as well.
         append_only: Whether to run the appending beam too; None: on causal towers.
         dictionary: Texts that are looked up first, and that the beams start from.
@@ -55,6 +57,7 @@ class Hybrid:
     width: int = 24
     patience: int = 2
     trust: float = 0.003
+    centred: bool | None = None
     max_tokens: int = 20
     fragments: Sequence[Ids] = ()
     append_only: bool | None = None
@@ -177,9 +180,11 @@ class _Run:
             self.pool |= {s.ids: s for s in start[1:]}
         if len(start) > 1:
             yield from self.grow(start[1:], self.s.beam, self.s.width)
-        yield from self.grow([self.empty], self.s.beam, self.s.width)
+        # Without a proposer the cosine alone leads, and it needs more company.
+        beam = self.s.beam if self.v.proposer is not None else max(self.s.beam, 16)
+        yield from self.grow([self.empty], beam, self.s.width)
         if self.s.append_only or (self.s.append_only is None and self.causal):
-            yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
+            yield from self.grow([self.empty], beam, self.s.width, append=True)
         yield from self.repair()
 
     def grow(
@@ -204,12 +209,31 @@ class _Run:
                     [ids for _, ids in ranked], move, limit=width * len(level)
                 )
                 found = [replace(s, belief=belief.get(s.ids, -9.0)) for s in found]
-                found.sort(key=lambda s: (-s.cosine - self.s.trust * s.belief, s.ids))
-                level = found[:beam]
+                level = self._choose(found, beam)
             if level and level[0].cosine > best + 1e-7:
                 best, stale = level[0].cosine, 0
             else:
                 stale += 1
+
+    def _choose(self, found: Sequence[State], beam: int) -> list[State]:
+        """Pick the next beam.
+
+        By the cosine to the target, both less the mean of all one-token phrases: a partial phrase
+        that points the right way may be further along or less far than the target. The proposer's
+        belief is added.
+        """
+        if not found:
+            return []
+        keys = torch.tensor([s.cosine for s in found])
+        centred = self.v.proposer is None if self.s.centred is None else self.s.centred
+        if centred and self.v.table is not None:
+            centre = self.v.centre
+            away = torch.stack([s.z for s in found]) - centre
+            goal = self.board.target - centre
+            keys = torch.nn.functional.cosine_similarity(away, goal[None]).cpu()
+        keys = keys + self.s.trust * torch.tensor([s.belief for s in found])
+        order = sorted(range(len(found)), key=lambda k: (-float(keys[k]), found[k].ids))
+        return [found[k] for k in order[:beam]]
 
     def _beliefs(
         self, level: Sequence[State], ranked: Sequence[tuple[float, Ids]]

@@ -97,7 +97,8 @@ class Vocabulary:
             For every state (log-probability, new ids), best first.
         """
         proposer, features = self.proposer, self.features
-        assert proposer is not None and features is not None
+        assert proposer is not None
+        assert features is not None
         device = target.device
         which = [k for k, s in enumerate(states) for _ in range(len(s.ids) + 1)]
         place = [g for s in states for g in range(len(s.ids) + 1)]

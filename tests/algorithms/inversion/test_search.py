@@ -1,0 +1,193 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from src.algorithms.inversion.baselines import GCG, PEZ
+from src.algorithms.inversion.encoder import TextEncoder
+from src.algorithms.inversion.hybrid import Hybrid, one_token_table
+from src.algorithms.inversion.moves import Vocabulary
+from src.algorithms.inversion.priors import Dictionary, rank_near_ties
+from src.algorithms.inversion.search import Inversion, invert
+
+Make = Callable[..., TextEncoder]
+KINDS = ("causal", "bidirectional")
+PLANTED = ["red cat", "the old man", "a small house"]
+
+
+def hybrid(encoder: TextEncoder, **kwargs: Any) -> Hybrid:
+    table = one_token_table(encoder, encoder.allowed_ids())
+    return Hybrid(Vocabulary(encoder, table), **kwargs)
+
+
+def facts(results: list[Inversion]) -> list[tuple[str, bool, int]]:
+    return [(r.text, r.exact, r.evaluations) for r in results]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hybrid_finds_phrases_of_unknown_length(kind: str, make_encoder: Make) -> None:
+    encoder = make_encoder(kind)
+    results = invert(encoder, encoder.encode_text(PLANTED), hybrid(encoder), budget=6000)
+    assert [r.text for r in results] == PLANTED
+    assert all(r.exact and r.cosine > 1 - 1e-5 and r.runner_up_gap > 1e-5 for r in results)
+    assert all(r.evaluations <= 6001 for r in results)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["pez", "gcg"])
+def test_published_methods_find_a_phrase(name: str, kind: str, make_encoder: Make) -> None:
+    encoder = make_encoder(kind)
+    vocabulary = Vocabulary(encoder)
+    lengths = [len(encoder.tokenize("red cat"))]
+    if name == "gcg":
+        method: Any = GCG(vocabulary, lengths, batch=24, top_k=16)
+        budget = 1500
+    else:
+        method, budget = PEZ(vocabulary, lengths, learning_rate=0.1), 3000
+    (result,) = invert(encoder, encoder.encode_text(["red cat"]), method, budget=budget)
+    assert result.evaluations <= budget + 1
+    assert result.text == "red cat"
+    assert result.exact
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_best_never_gets_worse(kind: str, make_encoder: Make) -> None:
+    encoder = make_encoder(kind)
+    target = F.normalize(torch.randn(1, encoder.dim, generator=torch.manual_seed(1)), dim=-1)
+    for method in (hybrid(encoder), GCG(Vocabulary(encoder), 3, batch=16, top_k=8)):
+        (result,) = invert(encoder, target, method, budget=400)
+        cosines = [cosine for _, cosine in result.trace]
+        spent = [evaluations for evaluations, _ in result.trace]
+        assert cosines == sorted(cosines)
+        assert spent == sorted(spent)
+        assert len(cosines) > 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_never_called_exact(kind: str, make_encoder: Make) -> None:
+    encoder = make_encoder(kind)
+    targets = torch.randn(3, encoder.dim, generator=torch.manual_seed(2))
+    results = invert(encoder, targets, hybrid(encoder), budget=300)
+    assert not any(r.exact for r in results)
+    assert all(r.text and r.cosine < 0.999 and len(r.alternatives) == 5 for r in results)
+    assert all(r.cosine >= a for r in results for _, a in r.alternatives)
+
+
+def test_identity_needs_the_public_encoder(make_encoder: Make) -> None:
+    """A search that lands on the right ids claims nothing if the text does not encode to it."""
+    encoder = make_encoder("causal")
+    target = encoder.encode_text(["red cat"])
+    method = hybrid(encoder)
+    public = encoder.encode_text
+    encoder.encode_text = lambda texts: public([t + " book" for t in texts])  # type: ignore
+    (result,) = invert(encoder, target, method, budget=800)
+    assert not result.exact
+    del encoder.encode_text
+    (result,) = invert(encoder, target, method, budget=800)
+    assert result.exact
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_and_batches_change_nothing(kind: str, make_encoder: Make) -> None:
+    runs = []
+    for batch_size, step in ((256, 1), (7, 1), (64, -1)):
+        encoder = make_encoder(kind, batch_size=batch_size)
+        targets = encoder.encode_text(PLANTED)
+        results = invert(encoder, targets[::step] if step > 0 else targets.flip(0), hybrid(encoder))
+        runs.append(facts(results)[::step])
+    assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluations_are_counted_truthfully(kind: str, make_encoder: Make) -> None:
+    encoder = make_encoder(kind)
+    target = encoder.encode_text(["the old man"])
+    method = hybrid(encoder)
+    seen = 0
+
+    def count(module: torch.nn.Module, args: tuple[torch.Tensor, ...], out: object) -> None:
+        nonlocal seen
+        seen += len(args[0]) * (3 if torch.is_grad_enabled() else 1)
+
+    handle = encoder.embedding.register_forward_hook(count)
+    (result,) = invert(encoder, target, method)
+    handle.remove()
+    assert result.evaluations == seen > 10
+
+
+def test_targets_share_what_was_evaluated(make_encoder: Make) -> None:
+    encoder = make_encoder("bidirectional")
+    targets = encoder.encode_text(PLANTED)
+    before = encoder.evaluations
+    shared = invert(encoder, targets, hybrid(encoder))
+    total = encoder.evaluations - before
+    # Encoded once for all: never more than the sum of what each asked for.
+    assert total - len(encoder.allowed_ids()) <= sum(r.evaluations for r in shared)
+    alone = [invert(encoder, t[None], hybrid(encoder))[0] for t in targets]
+    assert [r.text for r in alone] == [r.text for r in shared]
+
+
+def test_a_search_ends_when_all_are_found(make_encoder: Make) -> None:
+    encoder = make_encoder("causal")
+    rounds: list[int] = []
+    done: list[int] = []
+    results = invert(
+        encoder,
+        encoder.encode_text(PLANTED[:2]),
+        hybrid(encoder),
+        budget=50_000,
+        on_done=lambda r: done.append(r.index),
+        on_round=lambda boards: rounds.append(len(boards)),
+    )
+    assert sorted(done) == [0, 1]
+    assert rounds[-1] == 0
+    assert sum(r.evaluations for r in results) < 20_000
+
+
+def test_one_token_phrases_are_free(make_encoder: Make) -> None:
+    encoder = make_encoder("causal")
+    method = hybrid(encoder)
+    (result,) = invert(encoder, encoder.encode_text(["house"]), method, known=method.known)
+    assert result.exact
+    assert result.text == "house"
+    assert result.evaluations <= 10
+
+
+def test_priors_help(make_encoder: Make) -> None:
+    encoder = make_encoder("causal")
+    target = encoder.encode_text(["three cat under the table"])
+    listed = Dictionary.encode(encoder, ["a dog", "three cat under the table", "", "a dog"])
+    assert len(listed.ids) == 2
+    method = hybrid(encoder, dictionary=listed)
+    (result,) = invert(encoder, target, method, known=method.known, budget=50)
+    assert result.exact
+    assert result.found_by == "table"
+    fragment = hybrid(encoder, fragments=[encoder.tokenize("three old")])
+    (result,) = invert(encoder, encoder.encode_text(["three old man"]), fragment, budget=3000)
+    assert result.exact
+
+
+def test_near_ties_go_to_the_fluent(make_encoder: Make) -> None:
+    options = [("cat the", 0.9991), ("the cat", 0.9990), ("dog", 0.9)]
+    ranked = rank_near_ties(options, lambda texts: [float(t.startswith("the")) for t in texts])
+    assert [t for t, _ in ranked] == ["the cat", "cat the", "dog"]
+    assert rank_near_ties(options[:1], partial(map, len)) == options[:1]  # type: ignore[arg-type]
+
+
+def test_a_budget_of_nothing_is_refused(make_encoder: Make) -> None:
+    encoder = make_encoder("causal")
+    with pytest.raises(ValueError, match="at least 1"):
+        invert(encoder, torch.ones(1, encoder.dim), GCG(Vocabulary(encoder), 2), budget=0)
+
+
+@pytest.mark.gpu
+def test_gpu_finds_the_same(make_encoder: Make) -> None:
+    here = make_encoder("causal")
+    expected = invert(here, here.encode_text(PLANTED), hybrid(here))
+    there = make_encoder("causal")
+    there.model.cuda()
+    results = invert(there, there.encode_text(PLANTED), hybrid(there))
+    assert [r.text for r in results] == [r.text for r in expected]
