@@ -17,7 +17,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch
 from hydra import compose, initialize_config_dir
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
 
 from src import entry
@@ -45,6 +45,7 @@ def build(
         settings |= {"callbacks__learning_rate": "null"}  # it needs a logger
     given = [item.split("=")[0] for item in overrides]
     base = [item for item in tiny_overrides(folder, **settings) if item.split("=")[0] not in given]
+    seed_everything(0, verbose=False)  # as the entry points do
     with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
         return entry._build(compose(config, [*base, *overrides, "~logger"]))
 

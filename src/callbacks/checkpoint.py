@@ -149,7 +149,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
-        self._begin_after_ended_epoch(trainer)
+        self._repair_restart(trainer)
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM, WARNING):
                 self._handlers[signum] = signal.signal(signum, self._note_signal)
@@ -220,17 +220,22 @@ class LastCheckpoint(Checkpoint):
             }
 
     @staticmethod
-    def _begin_after_ended_epoch(trainer: Trainer) -> None:
-        """Repair what Lightning 2.6 gets wrong on going on from the end of an epoch.
+    def _repair_restart(trainer: Trainer) -> None:
+        """Repair what Lightning 2.6 gets wrong on going on from a checkpoint.
 
-        It has drawn the batches of the next epoch before it tells the sampler which epoch that is,
-        so they are those of the epoch that ended; and it does not know that early stopping had
-        stopped the run.
+        A module that asks for the number of steps (for its schedule) makes Lightning set the data
+        up before the loaders' states are there, and it never hands them over afterwards. From the
+        end of an epoch, it draws the batches of the next one before it tells the sampler which
+        epoch that is. And it does not know that early stopping had stopped the run.
         """
         loop = trainer.fit_loop
         if loop.resumed_on_epoch_end:
+            loop._combined_loader_states_to_load = []
             for loader in loop._combined_loader.flattened:  # pyright: ignore
                 _set_sampler_epoch(loader, loop.epoch_progress.current.processed)
+            iter(loop._data_fetcher)  # pyright: ignore
+        elif loop._combined_loader_states_to_load:
+            loop._load_combined_loader_states()
             iter(loop._data_fetcher)  # pyright: ignore
         for callback in trainer.early_stopping_callbacks:
             if callback is not None and callback.wait_count >= callback.patience:

@@ -60,9 +60,10 @@ class Data(LightningDataModule):
 class Toy(LightningModule):
     """A regression with dropout and a schedule, which shows any step done twice or left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, asks_for_steps: bool = True) -> None:
         super().__init__()
         torch.manual_seed(0)
+        self.asks_for_steps = asks_for_steps
         self.net = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.3), nn.Linear(8, 1))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -72,6 +73,8 @@ class Toy(LightningModule):
         self.log("val/accuracy", -self.net(batch / 20).square().mean(), batch_size=len(batch))
 
     def configure_optimizers(self) -> Any:
+        if self.asks_for_steps:  # as our modules do; it makes Lightning load the data early
+            assert self.trainer.estimated_stepping_batches > 0
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.05)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -107,9 +110,14 @@ class Validations(Callback):
 
 
 def fit(
-    folder: Path, *callbacks: Callback, resume: Path | None = None, every: int = 2, **settings: Any
+    folder: Path,
+    *callbacks: Callback,
+    resume: Path | None = None,
+    every: int = 2,
+    asks_for_steps: bool = True,
+    **settings: Any,
 ) -> tuple[Toy, Trainer, Validations]:
-    toy, validations = Toy(), Validations()
+    toy, validations = Toy(asks_for_steps), Validations()
     best = ModelCheckpoint(
         dirpath=folder,
         filename="best",
@@ -197,9 +205,12 @@ def test_a_signal_waits_for_accumulated_gradients(tmp_path: Path) -> None:
     assert_same(resumed, whole)
 
 
-@pytest.mark.parametrize("every", [1, 2, 3, 7])
+@pytest.mark.parametrize(("every", "asks_for_steps"), [(1, True), (1, False), (3, True)])
 def test_every_periodic_state_continues_to_the_same_weights(
-    every: int, tmp_path: Path, uninterrupted: tuple[Toy, Trainer, Validations]
+    every: int,
+    asks_for_steps: bool,
+    tmp_path: Path,
+    uninterrupted: tuple[Toy, Trainer, Validations],
 ) -> None:
     """What SIGKILL leaves is some state saved in passing: keep a copy of each and resume all."""
     states: list[Path] = []
@@ -213,11 +224,12 @@ def test_every_periodic_state_continues_to_the_same_weights(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{__name__}.AtomicCheckpointIO", Copies)
-        fit(tmp_path / "run", every=every)
+        fit(tmp_path / "run", every=every, asks_for_steps=asks_for_steps)
     assert len(states) >= 3
     for state in states:
         # In its own folder, as ModelCheckpoint knows its best file again only there.
-        assert_same(fit(tmp_path / "run", resume=state), uninterrupted)
+        resumed = fit(tmp_path / "run", resume=state, asks_for_steps=asks_for_steps)
+        assert_same(resumed, uninterrupted)
 
 
 def test_an_epoch_without_validation_continues_too(tmp_path: Path) -> None:
