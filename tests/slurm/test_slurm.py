@@ -109,6 +109,7 @@ class Cluster:
     def again(self, job: str) -> None:
         """Start a requeued job now, instead of after the two minutes that Slurm waits."""
         self.wait(job, "PENDING", "RUNNING")
+        time.sleep(3)  # a job started in the second in which it ended has its credential revoked
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     def log(self, job: str) -> str:
