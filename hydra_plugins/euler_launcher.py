@@ -89,7 +89,7 @@ class EulerLauncher(SlurmLauncher):
         extra: dict[str, Any] = {
             "signal": f"SIGUSR1@{euler['warning_seconds']}",
             "requeue": True,
-            **euler["sbatch"],
+            **(euler["sbatch"] or {}),
         }
         if uses_gpu:
             kind = euler["gpu"] or environment.get("TRIDENT_GPU", "any")
@@ -123,7 +123,7 @@ class EulerLauncher(SlurmLauncher):
         environment = {
             "PYTHONPATH": str(PROJECT_ROOT),
             **({"HF_HUB_OFFLINE": "1"} if self.euler["require_cached"] else {}),
-            **self.euler["environment"],
+            **(self.euler["environment"] or {}),
         }
         lines += [f"export {name}={shlex.quote(str(v))}" for name, v in environment.items()]
         return lines
@@ -186,7 +186,7 @@ class EulerLauncher(SlurmLauncher):
                 "scripts/euler/setup.sh if the virtual environment is gone."
             )
         found = dict(item.split("=", 1) for item in shown.stdout.split("\0") if "=" in item)
-        return {**found, **{name: str(v) for name, v in self.euler["environment"].items()}}
+        return {**found, **{name: str(v) for name, v in (self.euler["environment"] or {}).items()}}
 
 
 def _shape(cfg: DictConfig) -> tuple[int, int, bool]:

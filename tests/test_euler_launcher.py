@@ -37,7 +37,7 @@ def test_a_dry_run_shows_the_job_file_and_submits_nothing(tmp_path: Path) -> Non
         [
             *(sys.executable, "train.py", "-m", "model=lora,adapter,prefix_tuning"),
             *("hydra/launcher=euler", "euler.dry_run=true", "euler.time=1-2:00:00"),
-            *("euler.modules=[cuda/12]", "euler.environment.NAME='a b'", "trainer.devices=2"),
+            *("euler.modules=[cuda/12]", "euler.environment={NAME: a b}", "trainer.devices=2"),
             f"hydra.sweep.dir={tmp_path}/sweep",
         ],
         cwd=ROOT,
