@@ -485,17 +485,17 @@ def _precision() -> str:
     return "bf16-mixed" if has_bf16 else "32-true"
 
 
-def _backbones(names: Sequence[str]) -> dict[str, Any]:
-    """Return the specs of several backbones by name, for tasks that use more than one."""
-    folder = Path(__file__).resolve().parent.parent / "configs" / "backbone"
-    specs: dict[str, Any] = {}
+def _members(group: str, names: Sequence[str] | str) -> dict[str, Any]:
+    """Return several files of a config group by name, for tasks that use more than one."""
+    folder = Path(__file__).resolve().parent.parent / "configs" / group
+    members: dict[str, Any] = {}
     for name in [names] if isinstance(names, str) else names:
         path = folder / f"{name}.yaml"
         if not path.exists():
             choices = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))
-            raise ValueError(f"there is no backbone {name!r}; choose among {choices}.")
-        specs[name] = OmegaConf.load(path)
-    return specs
+            raise ValueError(f"there is no {group} {name!r}; choose among {choices}.")
+        members[name] = OmegaConf.load(path)
+    return members
 
 
 def _short(name: str) -> str:
@@ -506,4 +506,4 @@ OmegaConf.register_new_resolver("run_dir", _run_dir, use_cache=True, replace=Tru
 OmegaConf.register_new_resolver("last_run", _last_run, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("precision", _precision, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("short", _short, replace=True)
-OmegaConf.register_new_resolver("backbones", _backbones, replace=True)
+OmegaConf.register_new_resolver("members", _members, replace=True)

@@ -96,7 +96,7 @@ class PromptGrid(LightningDataModule):
             raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
         listed = [checkpoints] if isinstance(checkpoints, str) else list(checkpoints or [])
         if not strategies and not listed:
-            raise ValueError("no strategy is chosen: give for example strategy=[zero_shot].")
+            raise ValueError("no strategy is chosen: give for example strategies=[zero_shot].")
         if not models and not listed:
             raise ValueError("no model is chosen: give for example models=[t5_mini,smollm2].")
         self.problems, self.seed, self.batch_size, self.embed = problems, seed, batch_size, embed

@@ -19,10 +19,7 @@ FEW = {"question": "Q: {question}", "demonstration": " {rationale} {answer}", "n
 
 
 def all_strategies() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for path in sorted(CONFIGS.glob("*.yaml")):
-        found |= yaml.safe_load(path.read_text())
-    return found
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.glob("*.yaml"))}
 
 
 def grid(strategies: dict[str, Any], num_test: int = 6, **arguments: Any) -> PromptGrid:
@@ -32,10 +29,10 @@ def grid(strategies: dict[str, Any], num_test: int = 6, **arguments: Any) -> Pro
     return made
 
 
-def test_every_strategy_file_holds_one_strategy_of_its_own_name() -> None:
-    for path in CONFIGS.glob("*.yaml"):
-        assert list(yaml.safe_load(path.read_text())) == [path.stem]
-    assert len(all_strategies()) >= 9
+def test_every_strategy_file_is_a_template() -> None:
+    made = grid(all_strategies())
+    assert len(made.templates) >= 9
+    assert all(made.templates[name].name == name for name in made.templates)
 
 
 def test_every_row_appears_once_whatever_the_batch_size_and_the_ranks() -> None:

@@ -41,10 +41,7 @@ STRATEGIES: dict[str, Any] = {
 
 
 def all_strategies() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for path in sorted(CONFIGS.glob("*.yaml")):
-        found |= yaml.safe_load(path.read_text())
-    return found
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.glob("*.yaml"))}
 
 
 def problems(num_test: int = 3) -> MathProblems:
