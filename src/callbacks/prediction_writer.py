@@ -140,6 +140,7 @@ class PredictionWriter(Callback):
             self._require_all(int(written))
             is_whole = trainer.limit_test_batches == trainer.limit_predict_batches == 1.0
             rows = self._merge(is_whole)
+            self.refine(rows)
             _write_atomically(
                 self.output_dir / self.filename,
                 "".join(json.dumps(self._select(row), ensure_ascii=False) + "\n" for row in rows),
