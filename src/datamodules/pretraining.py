@@ -53,16 +53,16 @@ from src.algorithms.answers import (
 from src.datamodules.worlds import Story, make_story
 
 SHARES = {
-    "work": 0.47,
+    "work": 0.52,
     "tree": 0.12,
-    "cloze": 0.05,
+    "cloze": 0.04,
     "uses": 0.03,
-    "ask": 0.03,
-    "gsm_step": 0.07,
+    "ask": 0.02,
+    "gsm_step": 0.05,
     "gsm_work": 0.09,
-    "spans": 0.07,
-    "continue": 0.04,
-    "drill": 0.03,
+    "spans": 0.06,
+    "continue": 0.05,
+    "drill": 0.02,
 }
 _ANNOTATION = re.compile(
     r"(?P<shown>[-+*/xX×().,\d\s$%]*=\s*)?\$?\s*<<(?P<expr>[^=>]+)=(?P<result>[^>]*)>>\s*(?P<again>\d[\d,.]*\d|\d)?"
@@ -188,7 +188,7 @@ class PretrainingExamples:
         self,
         problems: Sequence[GSMProblem],
         shares: Mapping[str, float] | None = None,
-        masked_fraction: float = 0.6,
+        masked_fraction: float = 0.8,
         words: Sequence[str] = (),
     ) -> None:
         shares = dict(SHARES if shares is None else shares)
@@ -402,12 +402,12 @@ class _Stream(IterableDataset[dict[str, torch.Tensor]]):
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         # Pools begin at fixed batches, so that a resumed run meets the batches it would have met.
         per_pool = self.pool_batches * self.batch_size
-        for pool in range(self.start // self.pool_batches, -(-self.num_batches // self.pool_batches)):
+        for pool in range(
+            self.start // self.pool_batches, -(-self.num_batches // self.pool_batches)
+        ):
             rows = self._rows(pool * per_pool, per_pool)
             rows.sort(key=lambda row: (len(row[0]), len(row[1])))
-            batches = [
-                rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)
-            ]
+            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
             random.Random(f"{self.seed}/pool/{pool}").shuffle(batches)
             first = pool * self.pool_batches
             for i, batch in enumerate(batches):
@@ -469,7 +469,7 @@ class PretrainingText(LightningDataModule):
         batch_size: int = 96,
         seed: int = 0,
         shares: Mapping[str, float] | None = None,
-        masked_fraction: float = 0.6,
+        masked_fraction: float = 0.8,
         max_length: int = 96,
         num_val: int = 512,
         pool_batches: int = 24,

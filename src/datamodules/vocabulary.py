@@ -107,13 +107,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     names = [learned.IdToPiece(i) for i in range(learned.GetPieceSize())]
     scores = [learned.GetScore(i) for i in range(learned.GetPieceSize())]
     pieces = [
-        (p, s) for p, s in zip(names, scores, strict=True) if p not in {*fixed, "<unk>", "<s>", "</s>"}
+        (p, s)
+        for p, s in zip(names, scores, strict=True)
+        if p not in {*fixed, "<unk>", "<s>", "</s>"}
     ]
     known = {piece for piece, _ in pieces}
     floor = min(scores) - 2.0
     alphabet = [c for c in string.printable if not c.isspace() and not c.isupper()]
     extra = [(c, floor) for c in alphabet if c not in known]
-    pieces = pieces[: num_learned - len(extra)] + extra
+    pieces += extra
+    # Single characters stay whatever their score: without them a word may be unknown.
+    too_many = len(pieces) - num_learned
+    rare = {p for p, _ in [x for x in reversed(pieces) if len(x[0]) > 1][: max(0, too_many)]}
+    pieces = [(piece, score) for piece, score in pieces if piece not in rare]
     vocabulary = [(token, 0.0) for token in SPECIAL]
     vocabulary += [(piece, -1.0) for piece in fixed] + pieces[:num_learned]
     vocabulary += [(f"<extra_id_{i}>", 0.0) for i in reversed(range(NUM_SENTINELS))]

@@ -1,0 +1,132 @@
+"""The challenge set: each rule keeps the text and the equation in agreement."""
+
+from fractions import Fraction
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+
+from src.algorithms.answers import evaluate_expression
+from src.datamodules.challenge import ChallengedProblems, challenge_problems, held_out, without
+from src.datamodules.readers import Problem
+
+ROWS = [
+    (
+        "Ann had 12 apples. She gave 5 apples to Bo.",
+        "How many apples does Ann have left?",
+        "12-5=7",
+    ),
+    (
+        "There were 9 girls and 4 boys in the park.",
+        "How many children were there in all?",
+        "9+4=13",
+    ),
+    ("Tim has 8 balls. Ron has 3 balls.", "How many more balls does Tim have than Ron?", "8-3=5"),
+    ("A box holds 6 pens.", "How many pens are in 7 boxes?", "6*7=42"),
+]
+
+
+@pytest.fixture
+def asdiv(tmp_path: Path) -> Path:
+    rows = "".join(
+        f'<Problem ID="x-{i}" Grade="1"><Body>{escape(body)}</Body><Question>{question}</Question>'
+        f"<Solution-Type>Addition</Solution-Type><Answer>{formula.split('=')[1]} (things)</Answer>"
+        f"<Formula>{formula}</Formula></Problem>"
+        for i, (body, question, formula) in enumerate(ROWS)
+    )
+    path = tmp_path / "ASDiv.xml"
+    path.write_text(
+        f"<Machine-Reading-Corpus-File><ProblemSet>{rows}</ProblemSet></Machine-Reading-Corpus-File>",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _by_rule(asdiv: Path) -> dict[tuple[str, str], Problem]:
+    return {(p.meta["id"], p.meta["variation"]): p for p in challenge_problems(str(asdiv), seed=0)}
+
+
+def test_equation_text_and_answer_agree(asdiv: Path) -> None:
+    problems = challenge_problems(str(asdiv))
+    assert {p.meta["category"] for p in problems} == {
+        "original", "question", "reasoning", "structure",
+    }  # fmt: skip
+    for problem in problems:
+        assert problem.equation is not None
+        assert evaluate_expression(problem.equation, problem.numbers) == problem.answer
+        order = [problem.masked.index(f"number{i}") for i in range(len(problem.numbers))]
+        assert order == sorted(order), problem.masked
+
+
+def test_what_was_told_is_asked(asdiv: Path) -> None:
+    problem = _by_rule(asdiv)["x-0", "inverted operation"]
+    assert problem.question == (
+        "Ann had some apples. She gave 5 apples to Bo. Now Ann has 7 apples. "
+        "How many apples did Ann have at first?"
+    )
+    assert (problem.equation, problem.answer) == ("number0 + number1", Fraction(12))
+
+
+def test_a_further_event_adds_an_operation(asdiv: Path) -> None:
+    problem = _by_rule(asdiv)["x-0", "further event"]
+    assert problem.equation is not None
+    assert problem.equation.count("number") == 3
+    assert problem.question.endswith("How many apples does Ann have now?")
+
+
+def test_totals_and_differences_are_exchanged(asdiv: Path) -> None:
+    rules = _by_rule(asdiv)
+    assert rules["x-1", "other question"].question.endswith(
+        "How many more girls than boys were there?"
+    )
+    assert rules["x-1", "other question"].answer == 5
+    assert rules["x-2", "other question"].question.endswith("do Tim and Ron have altogether?")
+    assert rules["x-2", "other question"].answer == 11
+
+
+def test_an_irrelevant_quantity_changes_the_text_only(asdiv: Path) -> None:
+    problem = _by_rule(asdiv)["x-0", "irrelevant quantity"]
+    assert len(problem.numbers) == 3
+    assert problem.answer == 7
+
+
+def test_held_out_problems_and_their_kin_leave_the_training_set(asdiv: Path) -> None:
+    kept_out = held_out(str(asdiv))
+    assert {"x-0", "x-1", "x-2"} <= {p.meta["id"] for p in kept_out}
+    near = [p for p in kept_out if p.meta["id"] == "x-0"]
+    assert without(near, kept_out) == []
+    assert without(near, [p for p in kept_out if p.meta["id"] == "x-1"]) == near
+
+
+class _Words:
+    pad_token_id = 0
+
+    def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[len(w) for w in text.split()] for text in texts]}
+
+
+def test_generated_and_distracted_problems_join_training_alone(tmp_path: Path, asdiv: Path) -> None:
+    train = tmp_path / "train.csv"
+    lines = ["Question,Numbers,Equation,Answer"]
+    lines += [
+        f'"Kim has number0 {noun} . Lee gave Kim number1 {noun} . How many {noun} has Kim ?",'
+        "2 3,+ number0 number1,5.0"
+        for noun in ("kites", "drums", "owls", "hats", "keys", "rings")
+    ]
+    train.write_text("\n".join(lines), encoding="utf-8")
+    data = ChallengedProblems(
+        _Words(), source="mawps_asdiv", train=str(train), mask_numbers=True, val_fraction=0.2,
+        challenge=str(asdiv), num_generated=11, num_distracted=4,
+    )  # fmt: skip
+    data.setup("fit")
+    data.setup("test")
+    sources = [p.meta["source"] for p in data.problems["train"]]
+    assert sources.count("worlds") == 11
+    assert len(sources) == 5 + 4 + 11
+    assert all(p.meta["source"] == "mawps_asdiv" for p in data.problems["val"])
+    assert {p.meta["category"] for p in data.problems["test"]} >= {"reasoning", "structure"}
+
+
+def test_negative_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_generated"):
+        ChallengedProblems(_Words(), num_generated=-1)

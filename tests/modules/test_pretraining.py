@@ -1,0 +1,128 @@
+"""Pretraining: the start of the weights, the optimiser's rates, the averaged export."""
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    T5ForConditionalGeneration,
+)
+
+from src.datamodules.pretraining import PretrainingText
+from src.datamodules.vocabulary import train_tokenizer
+from src.datamodules.worlds import make_story
+from src.modules.pretraining import Pretraining, embeddings_from_encoder
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+]
+
+CONFIG = {"vocab_size": 704, "d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    rng = random.Random(0)
+    return train_tokenizer((make_story(rng).text for _ in range(400)), 700)
+
+
+def _fit(tokenizer, folder: Path, **settings: object) -> Pretraining:
+    torch.manual_seed(0)
+    module = Pretraining(CONFIG, **settings)
+    data = PretrainingText(tokenizer, None, num_steps=12, batch_size=4, num_val=4, pool_batches=2)
+    trainer = Trainer(
+        accelerator="cpu", max_steps=12, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        gradient_clip_val=1.0, val_check_interval=6, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    assert 0 <= trainer.callback_metrics["val/exact"] <= 1
+    assert torch.isfinite(trainer.callback_metrics["val/loss"])
+    return module
+
+
+def test_a_few_steps_export_a_backbone_that_loads(tokenizer, tmp_path: Path) -> None:
+    module = _fit(tokenizer, tmp_path, learning_rate=1e-2)
+    module.export(tmp_path / "t5")
+    loaded = T5ForConditionalGeneration.from_pretrained(tmp_path / "t5", dtype=torch.float32)
+    expected = module.average.state_dict()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, expected[name].to(torch.bfloat16).float()), name
+    ids = AutoTokenizer.from_pretrained(tmp_path / "t5")("Tom has number0 apples.")
+    assert ids == tokenizer("Tom has number0 apples.")
+
+
+def test_the_average_lags_behind_the_weights(tokenizer, tmp_path: Path) -> None:
+    module = _fit(tokenizer, tmp_path, learning_rate=1e-2, average_decay=0.99)
+    trained, averaged = module.model.shared.weight, module.average.shared.weight
+    assert not torch.equal(trained, averaged)
+    assert not averaged.requires_grad
+
+
+def test_rates_follow_the_size_of_a_tensor(tokenizer) -> None:
+    module = Pretraining(CONFIG, learning_rate=1e-2, weight_decay=0.1)
+    module._trainer = SimpleNamespace(  # type: ignore[assignment]
+        datamodule=SimpleNamespace(tokenizer=tokenizer), estimated_stepping_batches=100
+    )
+    module.configure_model()
+    optimizer = module.configure_optimizers()["optimizer"]
+    named = {id(p): name for name, p in module.model.named_parameters()}
+    rates, decay = {}, {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            rates[named[id(parameter)]] = group["initial_lr"]
+            decay[named[id(parameter)]] = group["weight_decay"]
+    assert set(rates) == set(named.values()), "every tensor is trained once"
+    assert rates["shared.weight"] == pytest.approx(1e-2)
+    attention = "encoder.block.0.layer.0.SelfAttention"
+    assert rates[f"{attention}.q.weight"] == pytest.approx(1e-2 / (16 * 8) ** 0.5)
+    assert rates[f"{attention}.k.weight"] == pytest.approx(1e-2 / 4)
+    assert decay["shared.weight"] == 0
+    assert decay[f"{attention}.q.weight"] == 0.1
+
+
+def test_embeddings_from_an_encoder_keep_like_words_close(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "number", "apple", "pear", "give", ",", "a"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16,
+    )  # fmt: skip
+    encoder = BertModel(config)
+    with torch.no_grad():
+        table = encoder.embeddings.word_embeddings.weight
+        table[6] = table[5]  # apple and pear are the same thing to this encoder
+    encoder.save_pretrained(tmp_path)
+    spec = {"name": "tiny", "family": "encoder", "path": str(tmp_path)}
+    tokens = ["<pad>", "▁number0", "▁number1", "▁apple", "▁pear", "▁give", ",", "▁a"]
+    made = embeddings_from_encoder(spec, tokens, 6)
+    assert made.shape == (8, 6)
+    assert made.std().item() == pytest.approx(1.0, abs=1e-4)
+    similarity = torch.nn.functional.cosine_similarity(made[3], made[4:6])
+    assert similarity[0] > 0.8
+    assert similarity[0] > similarity[1]
+    assert not torch.allclose(made[1], made[2]), "names of numbers are told apart"
+    assert torch.equal(made, embeddings_from_encoder(spec, tokens, 6))
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused(tokenizer) -> None:
+    module = Pretraining({**CONFIG, "vocab_size": 100})
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer))  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="vocab_size is 100"):
+        module.configure_model()
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "warmup_fraction", "average_decay"])
+def test_numbers_out_of_range_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Pretraining(CONFIG, **{name: -1.0})
