@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     setup.configure_model()
     encoder = setup.encoder
     assert encoder is not None
-    setup._model.to(setup.device)
+    encoder.to(setup.device)
     start = time.monotonic()
     table = None if args.no_table else setup.load_table()
     proposer = setup.load_proposer(table) if args.proposer else None

@@ -140,7 +140,7 @@ class Inversion(LightningModule):
         """Check the width, then load or make the table, the proposer and the priors."""
         h, encoder = self.hparams, self.encoder
         assert encoder is not None
-        self._model.to(self.device)
+        encoder.to(self.device)
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         check_width(getattr(data, "dim", encoder.dim), encoder.dim, h.backbone["name"])
         if not data.predict_dataloader().dataset:

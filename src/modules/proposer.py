@@ -82,7 +82,7 @@ class Proposer(Inversion):
     def on_fit_start(self) -> None:
         h, encoder = self.hparams, self.encoder
         assert encoder is not None
-        self._model.to(self.device)
+        encoder.to(self.device)
         table = self.load_table()
         fresh = build_proposer(encoder, table, self.config).to(self.device)
         self.proposer.table, self.proposer.embeddings = fresh.table, fresh.embeddings

@@ -69,6 +69,12 @@ class TextEncoder:
             self.blank = None
         self.pad_id = int(getattr(getattr(tower, "config", None), "pad_token_id", 0) or 0)
 
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Move the model, and the low-precision copy if there is one; give the encoder itself."""
+        self.model.to(device)
+        self._tower.to(device)
+        return self
+
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device

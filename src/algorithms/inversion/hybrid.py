@@ -323,6 +323,8 @@ class _Run:
         else:
             yield from self.score(list(moves.segment_moves(ids, 3 * depth)), "move", limit=400)
             yield from self.score(list(moves.swaps(ids)), "swap", limit=200)
+            exchanged = list(moves.segment_swaps(ids, 2 + depth))
+            yield from self.score(exchanged, "exchange", limit=300 * depth)
         if self.s.use_gradient and (depth > 0 or self.v.proposer is None) and self.board.left > 3:
             ((grad, _),) = yield Gradients([ids])
             first = len(self.v.encoder.prefix)

@@ -8,9 +8,8 @@ part of the target that is not explained yet. Exact evaluation decides among the
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -219,7 +218,14 @@ def segment_moves(ids: Ids, longest: int) -> Iterator[Ids]:
                     yield (*rest[:at], *segment, *rest[at:])
 
 
-def insert_everywhere(ids: Ids, tokens: Iterable[int]) -> Iterator[Ids]:
-    """Put every token into every gap."""
-    for token, gap in itertools.product(tokens, range(len(ids) + 1)):
-        yield (*ids[:gap], token, *ids[gap:])
+def segment_swaps(ids: Ids, longest: int) -> Iterator[Ids]:
+    """Exchange every two runs of up to ``longest`` tokens, of two tokens or more together."""
+    n = len(ids)
+    for total in range(3, 2 * longest + 1):
+        for first in range(max(1, total - longest), min(longest, total - 1) + 1):
+            second = total - first
+            for i in range(n - total + 1):
+                for j in range(i + first, n - second + 1):
+                    a, between, b = ids[i : i + first], ids[i + first : j], ids[j : j + second]
+                    if between:  # neighbours that change places are a move
+                        yield (*ids[:i], *b, *between, *a, *ids[j + second :])
