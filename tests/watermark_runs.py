@@ -12,7 +12,7 @@ from src.datamodules.prompts import Prompts
 from src.datamodules.texts import Texts
 from src.modules.watermarked_generation import WatermarkedGeneration
 
-MARK = {"prf": "keyed", "key": 5, "context_width": 1, "green_fraction": 0.5, "bias": 3.0}
+MARK = {"prf": "keyed", "key": 5, "context_width": 1, "green_fraction": 0.5, "bias": 2.0}
 
 quiet = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),

@@ -1,4 +1,4 @@
-"""Files of an attribution run: guesses, the course's array, evaluation, page, study of an attack."""
+"""Files of an attribution run: guesses, the course's array, evaluation, page, study."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Prompts to continue, one a line of a text file, each under every scheme.
 
-Row ``index`` is prompt ``index % num_prompts`` under scheme ``index // num_prompts``, so the rows of
-a scheme follow each other in the prompts' order. A batch holds rows of one scheme:
+Row ``index`` is prompt ``index % num_prompts`` under scheme ``index // num_prompts``, so the rows
+of a scheme follow each other in the prompts' order. A batch holds rows of one scheme:
 
 - ``scheme`` (str), and lists of one entry a row: ``index`` (int), ``prompt_index`` (int) and
   ``prompt`` (str).

@@ -116,7 +116,7 @@ def read_texts(path: str | Path) -> list[Row]:
         empty = f"{path} holds no .txt file"
     elif not path.exists():
         raise FileNotFoundError(
-            f"data.path={path} does not exist; give a .jsonl or .npy file or a folder of .txt files."
+            f"data.path={path} does not exist; give a .jsonl or .npy file or a folder of .txt."
         )
     elif path.suffix == ".npy":
         rows = [_row(text) for text in _read_array(path)]

@@ -1,9 +1,9 @@
 """Continue prompts under each watermarking scheme.
 
 The loop over batches of ``src/datamodules/prompts.py``; marks and draws are
-``src/algorithms/watermark``. A row's text depends on the seed, its prompt and its scheme, and not on
-its batch: exactly so in the random numbers, and up to float32 rounding in the logits, which can turn
-about one draw in a hundred thousand.
+``src/algorithms/watermark``. A row's text depends on the seed, its prompt and its scheme, and not
+on its batch: exactly so in the random numbers, and up to float32 rounding in the logits, which can
+turn about one draw in a hundred thousand.
 """
 
 from __future__ import annotations

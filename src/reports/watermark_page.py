@@ -1,10 +1,10 @@
 """One HTML file that shows every text with its tokens marked, and the evidence beside it.
 
-The file needs nothing else: style and script are inline, a content policy forbids every request, and
-all that comes from outside (texts, names, notes) passes through :func:`visible` and ``html.escape``.
-Green and red tokens differ in colour, in underline (solid, wavy) and, at a reader's wish, by signs, so
-the page reads without colour vision. A thousand texts stay quick because a browser lays out only
-those on the screen (``content-visibility``).
+The file needs nothing else: style and script are inline, a content policy forbids every request,
+and all that comes from outside (texts, names, notes) passes through :func:`visible` and
+``html.escape``. Green and red tokens differ in colour, in underline (solid, wavy) and, at a
+reader's wish, by signs, so the page reads without colour vision. A thousand texts stay quick
+because a browser lays out only those on the screen (``content-visibility``).
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def _percent(value: float) -> str:
 
 
 _STYLE = """
-:root{--ink:#1c1c1c;--paper:#fff;--soft:#f4f4f2;--line:#d6d6d2;--green:#cfe8dc;--green-ink:#005a3c;
---red:#fbdcc8;--red-ink:#8f2f00;--accent:#0060a0}
+:root{--ink:#1c1c1c;--paper:#fff;--soft:#f4f4f2;--line:#d6d6d2;--green:#cfe8dc;
+--green-ink:#005a3c;--red:#fbdcc8;--red-ink:#8f2f00;--accent:#0060a0}
 @media (prefers-color-scheme:dark){:root{--ink:#ececec;--paper:#17181a;--soft:#222427;--line:#3c3f44;
 --green:#123c2c;--green-ink:#8fe0bd;--red:#4a2412;--red-ink:#ffb892;--accent:#7cc0f5}}
 *{box-sizing:border-box}
@@ -165,8 +165,8 @@ text-decoration:underline}
 button small{opacity:.75}
 .gap{width:1rem}
 main{padding:0 1.2rem 2rem;max-width:72rem}
-article{content-visibility:auto;contain-intrinsic-size:auto 16rem;border-bottom:1px solid var(--line);
-padding:1rem 0}
+article{content-visibility:auto;contain-intrinsic-size:auto 16rem;
+border-bottom:1px solid var(--line);padding:1rem 0}
 article[hidden]{display:none}
 article header{display:flex;flex-wrap:wrap;gap:.7rem;align-items:baseline}
 h2{font-size:1rem;margin:0}
@@ -212,8 +212,8 @@ const press=(group,button)=>{for(const other of group)
  other.setAttribute('aria-pressed',String(other===button))};
 const filters=[...document.querySelectorAll('[data-label]:not(article)')];
 for(const button of filters)button.onclick=()=>{press(filters,button);let n=0;
- for(const a of articles){a.hidden=button.dataset.label!=='all'&&a.dataset.label!==button.dataset.label;
-  n+=!a.hidden}
+ const label=button.dataset.label;
+ for(const a of articles){a.hidden=label!=='all'&&a.dataset.label!==label;n+=!a.hidden}
  shown.textContent=n};
 const sorts=[...document.querySelectorAll('[data-order]')];
 for(const button of sorts)button.onclick=()=>{press(sorts,button);
@@ -239,7 +239,8 @@ _PAGE = """<!doctype html>
 <div class="key"><span><b>green token</b> solid line</span><span><i>red token</i> wavy line</span>
 <span><s>repeated pair</s> not scored again</span><span><u>no context</u> not scored</span></div>
 <div class="controls" role="group" aria-label="Which texts, in which order">
-<button type="button" data-label="all" aria-pressed="true">all <small>{num}</small></button>{buttons}
+<button type="button" data-label="all" aria-pressed="true">all <small>{num}</small></button>
+{buttons}
 <span class="gap"></span>
 <button type="button" data-order="input" aria-pressed="true">in order</button>
 <button type="button" data-order="high" aria-pressed="false">largest z first</button>

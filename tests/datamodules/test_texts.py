@@ -88,7 +88,7 @@ def test_what_is_no_input_is_refused(tmp_path):
     (tmp_path / "texts.csv").write_text("x")
     with pytest.raises(ValueError, match="no known kind"):
         read_texts(tmp_path / "texts.csv")
-    with pytest.raises(ValueError, match="no .txt file"):
+    with pytest.raises(ValueError, match=r"no \.txt file"):
         read_texts(tmp_path)
     with pytest.raises(ValueError, match="no line"):
         read_texts(jsonl(tmp_path))

@@ -93,8 +93,8 @@ class Watermark:
         key: The secret, any integer.
         context_width: Number h of previous tokens that choose the list.
         green_fraction: Share of the vocabulary on the green list, in (0, 1).
-        bias: What ``soft`` subtracts from red logits, in nats, at least 0; None where detection does
-            not know it.
+        bias: What ``soft`` subtracts from red logits, in nats, at least 0; None where
+            detection does not know it.
         vocab_size: Number of logits of the model, padding included.
         tokenizer: Name of the backbone whose tokenizer made the ids.
         temperature: Sampling temperature, which the mark is divided by: it acts on logits before.
