@@ -17,7 +17,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -204,39 +206,33 @@ def _table(results: Sequence[CellResult], against: Mapping[Key, Comparison]) -> 
     table = Table(
         title=f"Word problems by prompting, {max(r.num_problems for r in results)} problems",
         title_justify="left",
-        caption="accuracy with its 95 % Wilson interval; p: McNemar against zero-shot, Holm over "
-        "the grid, * below 0.05",
+        caption="%: accuracy with its 95 % Wilson interval; p: McNemar against zero-shot, Holm "
+        "over the grid, * below 0.05; none: share of outputs without an answer",
         caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    for name, justify in (
-        ("model", "left"),
-        ("strategy", "left"),
-        ("k", "right"),
-        ("accuracy", "right"),
-        ("p", "right"),
-        ("no answer", "right"),
-        ("tokens", "right"),
-        ("seconds", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=name != "model")  # pyright: ignore
+    table.add_column("model, strategy", no_wrap=True)
+    for name in ("k", "%", "p", "none", "tokens", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for i, r in enumerate(results):
-        is_new = i == 0 or results[i - 1].model != r.model
-        ends = i + 1 == len(results) or results[i + 1].model != r.model
-        if r.accuracy is None:
+        if i == 0 or results[i - 1].model != r.model:
+            table.add_row(f"[bold]{escape(r.model)}")
+        if r.accuracy is None or r.low is None or r.high is None:
             cells = ["failed", "-", "-", "-"]
         else:
             item = against.get(r.key)
             star = "*" if item and item.p_holm < LEVEL else " "
             cells = [
-                f"{r.accuracy:4.0%} [{r.low:3.0%}, {r.high:4.0%}]",
+                escape(f"{100 * r.accuracy:.0f} [{100 * r.low:.0f}-{100 * r.high:.0f}]"),
                 f"{item.p_holm:.2g}{star}" if item else "- ",
                 f"{r.unparsable:.0%}",
                 f"{r.tokens:.0f}",
             ]
+        ends = i + 1 == len(results) or results[i + 1].model != r.model
         table.add_row(
-            r.model if is_new else "", r.strategy, str(r.num_shots), *cells, f"{r.seconds:.0f}",
-            end_section=ends,
-        )  # fmt: skip
+            f"  {r.strategy}", str(r.num_shots), *cells, f"{r.seconds:.0f}", end_section=ends
+        )
     return table
 
 

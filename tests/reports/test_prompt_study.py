@@ -77,7 +77,7 @@ def test_the_study_is_written_and_a_failed_cell_is_named(tmp_path: Path) -> None
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Failed: n / zero_shot / k=0: OutOfMemoryError: no room" in shown
     assert "40 examples were left out" in shown
-    assert "50% [" in shown
+    assert "50 [35-65]" in shown
     table = pd.read_csv(tmp_path / "prompt.csv")
     assert table["accuracy"].isna().tolist() == [False, False, True]
     significance = pd.read_csv(tmp_path / "significance.csv")
