@@ -31,7 +31,7 @@ bench: setup
 
 # Starts a throw-away two-node Slurm on this machine: needs root and the Debian packages.
 slurm-test: setup
-	$(BIN)/python -m pytest -m slurm
+	timeout --kill-after=60 --signal=INT 600 $(BIN)/python -m pytest -m slurm tests/slurm
 
 # Pins what the environment holds now, after a change of pyproject.toml.
 lock:
