@@ -355,7 +355,7 @@ def load_clip(spec: Spec) -> Clip:
                 f"its tags are {tags or 'none'}."
             )
         try:
-            if not name.startswith("local-dir:") and not Path(str(pretrained)).is_file():
+            if not str(name).startswith("local-dir:") and not Path(str(pretrained)).is_file():
                 _require_download(name, pretrained)
             model = open_clip.create_model(name, pretrained=pretrained, precision="fp32")
             tokenizer = open_clip.get_tokenizer(name)

@@ -113,7 +113,7 @@ class PredictionWriter(Callback):
             trainer.datamodule.allow_zero_length_dataloader_with_multiple_devices = True  # pyright: ignore
         if done:
             rank_zero_info(f"resuming: {len(done)} rows of {self.filename} are there already")
-            trainer.datamodule.skip(done)  # pyright: ignore[reportAttributeAccessIssue]
+            trainer.datamodule.skip(done)  # pyright: ignore[reportOptionalMemberAccess]
         path = self._folder / f"rank-{trainer.global_rank}.jsonl"
         _drop_torn_line(path)
         self._journal = path.open("a", encoding="utf-8")
@@ -125,7 +125,7 @@ class PredictionWriter(Callback):
     ) -> None:
         self.write(outputs or [])
 
-    on_test_batch_end = on_predict_batch_end
+    on_test_batch_end = on_predict_batch_end  # pyright: ignore[reportAssignmentType]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:

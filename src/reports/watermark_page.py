@@ -150,8 +150,9 @@ def _percent(value: float) -> str:
 _STYLE = """
 :root{--ink:#1c1c1c;--paper:#fff;--soft:#f4f4f2;--line:#d6d6d2;--green:#cfe8dc;
 --green-ink:#005a3c;--red:#fbdcc8;--red-ink:#8f2f00;--accent:#0060a0}
-@media (prefers-color-scheme:dark){:root{--ink:#ececec;--paper:#17181a;--soft:#222427;--line:#3c3f44;
---green:#123c2c;--green-ink:#8fe0bd;--red:#4a2412;--red-ink:#ffb892;--accent:#7cc0f5}}
+@media (prefers-color-scheme:dark){:root{--ink:#ececec;--paper:#17181a;--soft:#222427;
+--line:#3c3f44;--green:#123c2c;--green-ink:#8fe0bd;
+--red:#4a2412;--red-ink:#ffb892;--accent:#7cc0f5}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,sans-serif}
 .top{position:sticky;top:0;z-index:1;background:var(--paper);border-bottom:1px solid var(--line);
