@@ -13,7 +13,6 @@ of the vocabulary for each row, a mask, a bias.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -88,7 +87,7 @@ def generation(spec: dict[str, Any], batch: int, repeats: int) -> dict[str, floa
 
         def step() -> None:
             logits = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).logits
-            cache.crop(ids.shape[1])
+            cache.crop(-1)
             torch.multinomial(logits[:, -1].float().softmax(dim=-1), 1)
 
         found = {"plain step": median_ms(step, max(5, repeats // 6))}
@@ -157,32 +156,42 @@ def main() -> None:
     parser.add_argument("--path", help="a folder with the backbone in the hub's format")
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--output", type=Path, default=Path("outputs/benchmarks/watermark.json"))
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench/watermark.md"))
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     args = parser.parse_args()
     torch.set_num_threads(1)
     spec = yaml.safe_load((ROOT / f"configs/backbone/{args.backbone}.yaml").read_text())
     if args.path:
         spec = {k: v for k, v in spec.items() if k not in ("package", "gguf_file")}
         spec["path"] = args.path
-    speed = detection(spec, max(3, args.repeats // 6))
-    step = generation(spec, args.batch_size, args.repeats)
+    repeats = 6 if args.quick else args.repeats
+    speed = detection(spec, max(3, repeats // 6))
+    step = generation(spec, args.batch_size, repeats)
     plain = step.pop("plain step")
-    print(f"a plain step of {spec['name']}, batch {args.batch_size}: {plain:.0f} ms of one core")
-    for name, ms in step.items():
-        print(f"  {name:32} {ms:8.2f} ms  {ms / plain:6.1%}")
-    ours = step["soft, rows in the cache"]
-    for peer in ("transformers lefthash", "reference simple_1"):
-        new = step["soft, every row new"]
-        print(f"  {peer} / ours: {step[peer] / ours:.0f} warm, {step[peer] / new:.1f} cold")
-    print("detection, tokens a second of one core")
-    for name, value in speed.items():
-        print(f"  {name:32} {value:12.3g}")
-    peer = speed["transformers WatermarkDetector"]
-    for name in ("membership, exact-size lists", "ids to z-scores"):
-        print(f"  {name} / transformers: {speed[name] / peer:.0f}")
+    ours, new = step["soft, rows in the cache"], step["soft, every row new"]
+    lines = [
+        f"Generation, {spec['name']}, batch {args.batch_size}: a plain step: {plain:.0f} ms of "
+        "one core.",
+        "",
+        "| processor | ms a step | overhead | over ours, warm | over ours, cold |",
+        "|---|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {ms:.2f} | {ms / plain:.2%} | {ms / ours:.1f} | {ms / new:.1f} |"
+            for name, ms in step.items()
+        ),
+        "",
+        "Detection, on one core.",
+        "",
+        "| what | tokens a second | over transformers |",
+        "|---|---:|---:|",
+        *(
+            f"| {name} | {value:.3g} | {value / speed['transformers WatermarkDetector']:.3g} |"
+            for name, value in speed.items()
+        ),
+    ]
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    result = {"plain_step_ms": plain, "step_ms": step, "tokens_per_second": speed}
-    args.output.write_text(json.dumps(result, indent=2) + "\n")
+    args.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

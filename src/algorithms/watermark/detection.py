@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -289,6 +290,7 @@ def adjust_p_values(p_values: Sequence[float]) -> NDArray[np.float64]:
     return adjusted
 
 
+@cache
 def expected_green(probability: float, bias: float) -> float:
     """Mean share of green tokens in soft text.
 
