@@ -278,7 +278,7 @@ def fit_prompt(
             break
     else:
         dropped = len(examples)
-    return FittedPrompt(text, token_ids, len(examples) - dropped, dropped)
+    return FittedPrompt(text, token_ids, len(examples) - dropped, dropped)  # pyright: ignore
 
 
 # -------------------------------------------------------------------------- examples
