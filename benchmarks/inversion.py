@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import statistics
 import time
 from collections.abc import Sequence
@@ -236,6 +237,7 @@ def main() -> None:
         args.limit, args.budget = 1, 1000
     if args.full:
         args.methods, args.limit = ["hybrid"], 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(max(1, min(2, torch.get_num_threads())))
     summarise(run(args), args.output)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -31,6 +31,8 @@ from src.algorithms.inversion.moves import Vocabulary
 from src.algorithms.inversion.priors import Dictionary, rank_near_ties, word_prior
 from src.algorithms.inversion.proposer import GapProposer
 from src.backbones import PROJECT_ROOT, load_causal_lm, load_clip, load_tokenizer
+
+log = logging.getLogger(__name__)
 
 METHODS = ("hybrid", "pez", "gcg")
 
@@ -196,7 +198,7 @@ class Inversion(LightningModule):
             table = load_file(path)["table"].float().to(self.device)
             what = "read"
         else:
-            rank_zero_info(f"encoding every token of {name} once ...")
+            log.info(f"encoding every token of {name} once ...")
             table = one_token_table(encoder, encoder.allowed_ids())
             if self.trainer.is_global_zero:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +207,7 @@ class Inversion(LightningModule):
                 temporary.replace(path)
             what = "wrote"
         size = path.stat().st_size / 1e6 if path.is_file() else 0.0
-        rank_zero_info(f"one-token table: {what} {path} ({size:.0f} MB)")
+        log.info(f"one-token table: {what} {path} ({size:.0f} MB)")
         return table
 
     def load_proposer(self, table: Tensor | None) -> GapProposer | None:
@@ -229,18 +231,18 @@ class Inversion(LightningModule):
             with safe_open(str(path), "pt") as file:
                 meta = file.metadata() or {}
             if meta.get("fingerprint") != own:
-                rank_zero_info(f"proposer: {path} belongs to other weights; left out")
+                log.info(f"proposer: {path} belongs to other weights; left out")
                 continue
             if table is None:
-                rank_zero_info("proposer: needs model.table=true; left out")
+                log.info("proposer: needs model.table=true; left out")
                 return None
             proposer = build_proposer(encoder, table, json.loads(meta["config"]))
             proposer.load_state_dict(
                 {k: v.float() for k, v in load_file(path).items()}, strict=False
             )
-            rank_zero_info(f"proposer: read {path} ({path.stat().st_size / 1e6:.1f} MB)")
+            log.info(f"proposer: read {path} ({path.stat().st_size / 1e6:.1f} MB)")
             return proposer.to(self.device).eval()
-        rank_zero_info(
+        log.info(
             f"proposer: none for {h.backbone['name']}; searching with gradients alone "
             f"(train one: python train.py experiment=proposer backbone={h.backbone['name']})"
         )

@@ -7,6 +7,7 @@ The encoder's embeddings of all phrases and of random parts of them are computed
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities import rank_zero_info
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,6 +28,8 @@ from src.algorithms.inversion.proposer import (
     training_gaps,
 )
 from src.modules.inversion import Inversion, build_proposer
+
+log = logging.getLogger(__name__)
 
 
 class Proposer(Inversion):
@@ -121,14 +123,14 @@ class Proposer(Inversion):
         if path.is_file():
             saved = load_file(path)
         else:
-            rank_zero_info(f"encoding {len(self.tokens) + len(self.pairs)} phrases once ...")
+            log.info(f"encoding {len(self.tokens) + len(self.pairs)} phrases once ...")
             saved = {
                 "whole": encoder.encode_ids(self.tokens).half().cpu(),
                 "part": encoder.encode_ids([p for _, _, p in self.pairs]).half().cpu(),
             }
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(saved, str(path))
-        rank_zero_info(f"phrases: {path} ({path.stat().st_size / 1e6:.0f} MB)")
+        log.info(f"phrases: {path} ({path.stat().st_size / 1e6:.0f} MB)")
         self.whole, self.part = saved["whole"], saved["part"]
 
     # --------------------------------------------------------------- training
@@ -195,7 +197,7 @@ class Proposer(Inversion):
         for first in (1, 8, 64):
             value = sum(r < first for r in ranks) / max(1, len(ranks))
             self.trainer.callback_metrics[f"val/top_{first}"] = torch.tensor(value)
-            rank_zero_info(f"val/top_{first}: {value:.3f}")
+            log.info(f"val/top_{first}: {value:.3f}")
 
     def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)
@@ -227,4 +229,4 @@ class Proposer(Inversion):
         for path in (Path(folder) / name, Path(self.hparams.cache_dir) / name):
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(weights, str(path), metadata=meta)
-            rank_zero_info(f"proposer: wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+            log.info(f"proposer: wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from src.algorithms.safety import Decision, SafetyFilter, error_rates
 from src.backbones import Clip, load_clip
-from src.reports.figures import COLORS, DASHES, new_figure, save_figure
+from src.reports.figures import COLORS, DASHES, legend_beside, new_figure, save_figure
 
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -172,7 +173,7 @@ class FilterReport:
         self, files: Sequence[Path], decisions: Sequence[Decision], unreadable: Mapping[Path, str]
     ) -> None:
         console, names = Console(), self.names()
-        table = Table(title="blocked images", title_justify="left")
+        table = Table(title="blocked images", title_justify="left", box=box.SIMPLE)
         for name in ("file", "concept", "score", "threshold"):
             table.add_column(name, justify="right" if name in ("score", "threshold") else "left")
         blocked = [(f, d) for f, d in zip(files, decisions, strict=True) if d.blocked]
@@ -329,7 +330,7 @@ class FilterReport:
         right.set_xlabel("threshold (cosine)")
         right.set_ylabel("share of a concept's items (%)")
         right.set_title("Error rates", pad=14)
-        right.legend(loc="center right")
+        legend_beside(right)
         save_figure(figure, self.output_dir / "thresholds.png")
 
 
@@ -432,7 +433,7 @@ def encode_images(
 def contact_sheet(
     pairs: Sequence[tuple[Path, Decision]], names: Sequence[str], path: Path, columns: int = 8
 ) -> None:
-    """Draw thumbnails; a blocked one has a thick hatched frame and the concept's name."""
+    """Draw thumbnails; a blocked one has a thick frame, says so, and names the concept."""
     columns = min(columns, len(pairs))
     num_rows = math.ceil(len(pairs) / columns)
     figure, axes = new_figure(columns, num_rows, size=(1.35, 1.62))

@@ -27,7 +27,7 @@ def test_nothing_that_is_judged_is_trained_on(project_root: Path) -> None:
     wholes, runs = make.judged_runs(held_out + development)
     assert make.overlaps("marie curie", wholes, runs)
     assert make.overlaps("she saw marie curie there", wholes, runs)
-    assert not make.overlaps("the sea", wholes, runs)
+    assert not make.overlaps("a purple yacht", wholes, runs)
     with gzip.open(project_root / "assets/inversion/phrases.txt.gz", "rt") as lines:
         phrases = [line.strip() for line in lines]
     assert len(phrases) > 100_000

@@ -68,7 +68,7 @@ def test_it_learns_which_token_is_missing() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
     guesses = (queries @ proposer.token_features().T + proposer.bias).argmax(-1)
     assert (guesses == answers).float().mean() > 0.9

@@ -46,7 +46,7 @@ def test_published_methods_find_a_phrase(name: str, kind: str, make_encoder: Mak
         method: Any = GCG(vocabulary, lengths, batch=24, top_k=16)
         budget = 1500
     else:
-        method, budget = PEZ(vocabulary, lengths, learning_rate=0.1), 3000
+        method, budget = PEZ(vocabulary, lengths), 3000
     (result,) = invert(encoder, encoder.encode_text(["red cat"]), method, budget=budget)
     assert result.evaluations <= budget + 1
     assert result.text == "red cat"
