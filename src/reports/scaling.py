@@ -354,9 +354,11 @@ class ScalingReport:
         n = np.geomspace(runs.params.min() / 3, runs.params.max() * 3, 200)
         d = np.geomspace(runs.tokens.min() / 3, runs.tokens.max() * 3, 200)
         surface = law.loss(n[None, :], d[:, None])
-        levels = np.geomspace(surface.min() * 1.01, surface.max() * 0.99, 9)
-        contours = axes.contour(n, d, surface, levels=levels, cmap="cividis", linewidths=1)
-        axes.clabel(contours, fmt="%.2f", fontsize=7)
+        # A law that hardly bends has no contours to draw.
+        if surface.max() > surface.min() * (1 + 1e-6):
+            levels = np.geomspace(surface.min(), surface.max(), 11)[1:-1]
+            contours = axes.contour(n, d, surface, levels=levels, cmap="cividis", linewidths=1)
+            axes.clabel(contours, fmt="%.2f", fontsize=7)
         computes = np.geomspace(runs.flops.min() / 10, runs.flops.max() * 10, 100)
         n_opt, d_opt = law.optimum(computes, flops)
         axes.plot(n_opt, d_opt, color=COLORS[1], linewidth=2.2, label="efficient frontier")

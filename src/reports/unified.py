@@ -132,29 +132,31 @@ class UnifiedReport:
                     parameter += self.scale * noise
 
     def _print(self, table: pd.DataFrame) -> None:
-        shown = Table(
-            title=f"h <- alpha*h + lambda*dh on {self.backbone['name']}, float64",
+        formulas = Table(title="h <- alpha*h + lambda*dh", title_justify="left")
+        for name in ("method", "alpha", "lambda", "dh"):
+            formulas.add_column(name, no_wrap=name == "method")
+        numbers = Table(
+            title=f"The same on {self.backbone['name']}, float64",
             title_justify="left",
-            caption="numbers are means over sites, tokens and heads; error: largest over sites of "
-            "max|alpha h + lambda dh - output| / max|output|",
+            caption="alpha, lambda: means over sites, tokens and heads; error: the largest over "
+            "sites of max|alpha h + lambda dh - output| / max|output|",
             caption_justify="left",
         )
-        for name in ("method", "alpha", "lambda", "dh", "|lambda dh|/|h|", "error"):
-            right = name in ("|lambda dh|/|h|", "error")
-            shown.add_column(name, justify="right" if right else "left", no_wrap=right)
+        for name in ("method", "alpha", "lambda", "|lambda dh| / |h|", "error"):
+            numbers.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
         for name, spec in self.methods.items():
             formula = FORMULAS[_formula_name(spec)]
             mine = table[table["method"] == name]
-            shown.add_row(
+            formulas.add_row(name, formula.alpha, formula.lam, formula.delta)
+            numbers.add_row(
                 name,
-                f"{formula.alpha}\n= {mine['alpha'].mean():.3g}",
-                f"{formula.lam}\n= {mine['lambda'].mean():.3g}",
-                formula.delta,
+                f"{mine['alpha'].mean():.3g}",
+                f"{mine['lambda'].mean():.3g}",
                 f"{mine['change'].median():.3g}",
                 f"{mine['error'].max():.1e}",
-                end_section=True,
             )
-        self.console.print(shown)
+        self.console.print(formulas)
+        self.console.print(numbers)
 
     def _draw(self, table: pd.DataFrame) -> None:
         figure, (axes,) = new_figure(size=(6.4, 3.6))
