@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.ddp_worker import METHODS, NUM_INPUTS, build, trained
+from tests.ddp_worker import EXACT, METHODS, NUM_INPUTS, build, trained
 
 pytestmark = [
     pytest.mark.ddp,
@@ -37,7 +37,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def one_process(folder: Path, method: str) -> dict[str, torch.Tensor]:
     """Train with the batches that two processes have together."""
-    data, model, trainer = build("train", folder, f"model={method}", "data.batch_size=8")
+    data, model, trainer = build("train", folder, f"model={method}", "data.batch_size=8", EXACT)
     trainer.fit(model, datamodule=data)
     return trained(model)
 
@@ -60,7 +60,7 @@ def test_sharded_weights_reach_the_same(two_processes: Path) -> None:
     sharded, whole = torch.load(two_processes / "fsdp.pt"), torch.load(two_processes / "lora.pt")
     assert sharded.keys() == whole.keys()
     for name, value in whole.items():
-        torch.testing.assert_close(sharded[name], value, rtol=0, atol=1e-5)
+        torch.testing.assert_close(sharded[name].double(), value, rtol=0, atol=1e-5)
 
 
 def test_a_signal_to_one_rank_stops_both_at_one_step_and_costs_nothing(two_processes: Path) -> None:
@@ -74,7 +74,7 @@ def test_an_odd_number_of_inputs_is_predicted_once_each_and_in_order(
     two_processes: Path, tmp_path: Path
 ) -> None:
     assert NUM_INPUTS % 2
-    data, model, trainer = build("eval", tmp_path)
+    data, model, trainer = build("eval", tmp_path, EXACT)
     trainer.predict(model, datamodule=data, return_predictions=False)
     mine = (two_processes / "solve" / "predictions.jsonl").read_text()
     assert mine == (tmp_path / "predictions.jsonl").read_text()
