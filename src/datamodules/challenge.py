@@ -9,8 +9,8 @@ wording of ASDiv (Miao et al. 2020) alone; no problem of SVAMP was looked at for
   quantity told before is asked;
 - *structural invariance*: an irrelevant quantity, another order of telling, the question first.
 
-Which problems are held out follows from their wording alone, the same in every run. Training problems
-that share most of their words with a held-out one go too: MAWPS and ASDiv drew on the same web sites.
+Which problems are held out follows from their wording alone. Training problems
+that share most of their words with a held-out one go too: MAWPS and ASDiv drew on the same sites.
 
 Left out on purpose: problems of more than three operations, and a rule where its pattern is in
 doubt. The set is read from the user's copy of ASDiv (CC BY-NC) and never stored.

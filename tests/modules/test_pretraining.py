@@ -126,3 +126,20 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tokenizer) -> None:
 def test_numbers_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Pretraining(CONFIG, **{name: -1.0})
+
+
+def test_the_shipped_backbone_is_what_its_card_says() -> None:
+    folder = Path(__file__).resolve().parents[2] / "assets" / "t5_mini"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    model = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    shipped = AutoTokenizer.from_pretrained(folder)
+    size = sum(p.numel() for p in model.parameters())
+    assert size <= 10_000_000
+    assert f"{size:,}" in card
+    assert f"{len(shipped):,} tokens" in card
+    assert len(shipped) <= model.config.vocab_size
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 20_000_000
+    # It knows what is asked, under the prefix that it was taught: one problem it must get right.
+    text = "work: Tom had number0 apples. He ate number1 of them. How many apples are left?"
+    ids = model.generate(**shipped(text, return_tensors="pt"), max_new_tokens=12)
+    assert shipped.decode(ids[0], skip_special_tokens=True) == "number0 - number1"
