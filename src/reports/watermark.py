@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from src.algorithms.watermark.schemes import SCHEMES
-from src.reports.figures import SEQUENTIAL, ink_on, new_figure, series_style
+from src.reports.figures import SEQUENTIAL, ink_on, legend_beside, new_figure, series_style
 
 Row = Mapping[str, Any]
 
@@ -204,6 +204,6 @@ def draw_study(attack: str, table: Sequence[Mapping[str, Any]], schemes: Sequenc
     for axes in (left, right):
         axes.set_xlabel(label)
         axes.set_ylim(-0.02, 1.04)
-        axes.legend(loc="lower right" if is_length else "lower left")
     left.set_ylabel("share of texts")
+    legend_beside(right, handles=left.get_legend_handles_labels()[0])
     return figure

@@ -31,10 +31,14 @@ def answers(spec, texts, tmp_path_factory):
 def test_generated_texts_are_attributed_from_their_text_alone(answers):
     rows = lines(answers / "guesses.jsonl")
     # the random model writes no English, so its share of e is not the one that no_e is told by:
-    # green counts tell hard and soft from the others
+    # green counts tell hard and soft from the others, and its flat distributions leave
+    # soft with more green than the constants for a language model expect
     for row in rows:
-        if row["scheme"] in ("hard", "soft"):
-            assert row["label"] == row["scheme"]
+        if row["scheme"] == "hard":
+            assert row["label"] == "hard"
+            assert row["p_value"] < 1e-12
+        elif row["scheme"] == "soft":
+            assert row["label"] in ("hard", "soft")
             assert row["p_value"] < 1e-3
         else:
             assert row["label"] in ("none", "no_e")
@@ -122,7 +126,9 @@ def test_the_command_line_can_say_what_the_file_does_not(spec, texts, tmp_path):
         detect(CountDetector(spec), tmp_path / "texts.npy", tmp_path)
     module = CountDetector(spec, watermark={"prf": "keyed", "key": 5, "bias": 2.0})
     rows = lines(detect(module, tmp_path / "texts.npy", tmp_path) / "guesses.jsonl")
-    assert [row["label"] for row in rows[6:]] == ["hard"] * 3 + ["soft"] * 3
+    assert [row["label"] for row in rows[6:9]] == ["hard"] * 3
+    assert all(row["p_value"] < 1e-3 for row in rows[6:])
+    assert all(row["label"] in ("none", "no_e") for row in rows[:6])
     assert not (tmp_path / "confusion.csv").exists()
     other = CountDetector(spec, watermark={"prf": "keyed", "key": 6})
     rows = lines(detect(other, tmp_path / "texts.npy", tmp_path / "other") / "guesses.jsonl")
