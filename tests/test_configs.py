@@ -23,8 +23,8 @@ def members(group: str) -> list[str]:
 def composed(config: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(CONFIGS)):
         cfg = compose(config, [*overrides, "hydra.run.dir=x"], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
         OmegaConf.update(cfg, "hydra.runtime.output_dir", "x", force_add=True)
+        HydraConfig.instance().set_config(cfg)
         return cfg
 
 

@@ -194,10 +194,12 @@ class JointLaw:
             compute: Training FLOPs, positive.
             flops: ``k``, FLOPs for each parameter and token.
         """
-        scaled = np.asarray(compute, float) / flops
+        log_scaled = np.log(np.asarray(compute, float) / flops)
         total = self.alpha + self.beta
-        g = (self.alpha * self.A / (self.beta * self.B)) ** (1 / total)
-        return g * scaled ** (self.beta / total), scaled ** (self.alpha / total) / g
+        log_g = math.log(self.alpha * self.A / (self.beta * self.B)) / total
+        with np.errstate(over="ignore"):  # a law that hardly bends has its optimum at infinity
+            n = np.exp(log_g + self.beta / total * log_scaled)
+            return n, np.exp(self.alpha / total * log_scaled - log_g)
 
     def data_for_loss(self, n: ArrayLike, loss: float) -> FloatArray:
         """Return the tokens at which ``n`` parameters reach ``loss``; nan where they never do."""

@@ -361,6 +361,8 @@ class ScalingReport:
             axes.clabel(contours, fmt="%.2f", fontsize=7)
         computes = np.geomspace(runs.flops.min() / 10, runs.flops.max() * 10, 100)
         n_opt, d_opt = law.optimum(computes, flops)
+        is_seen = (n_opt > n[0]) & (n_opt < n[-1]) & (d_opt > d[0]) & (d_opt < d[-1])
+        n_opt, d_opt = n_opt[is_seen], d_opt[is_seen]
         axes.plot(n_opt, d_opt, color=COLORS[1], linewidth=2.2, label="efficient frontier")
         for i, c in enumerate(np.geomspace(runs.flops.min(), runs.flops.max(), 3)):
             axes.plot(

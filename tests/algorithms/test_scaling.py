@@ -86,6 +86,12 @@ def test_the_joint_optimum_is_the_least_loss_at_its_compute(law: JointLaw, expon
     assert ratio == pytest.approx(law.beta / law.alpha)
 
 
+def test_a_law_that_hardly_bends_has_its_optimum_at_infinity() -> None:
+    n, d = JointLaw(3.0, 10.0, 1e-3, 1e-4, 1e-4).optimum(1e12)
+    assert n == np.inf
+    assert d == 0
+
+
 def test_data_for_loss_inverts_the_law() -> None:
     d = CHINCHILLA.data_for_loss(np.array([1e9, 1e6]), 2.4)
     assert CHINCHILLA.loss(1e9, d[0]) == pytest.approx(2.4)
