@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ from hydra.types import RunMode
 from hydra.utils import get_method, get_object, instantiate
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -100,9 +103,9 @@ def _train(cfg: DictConfig) -> dict[str, Any]:
     metrics["train/seconds"] = seconds
     metrics |= _parameters(model)
     merge_metrics(output_dir, metrics)
-    if trainer.logger is not None:
+    if isinstance(trainer.logger, TensorBoardLogger):  # the table of runs by score
         final = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
-        trainer.logger.log_hyperparams(_flat(cfg), final)  # pyright: ignore[reportCallIssue]
+        trainer.logger.log_hyperparams(_flat(cfg), final)
         trainer.logger.finalize("success")
     if cfg.get("summary"):
         instantiate(cfg.summary)(metrics)
@@ -112,6 +115,9 @@ def _train(cfg: DictConfig) -> dict[str, Any]:
 def _evaluate(cfg: DictConfig) -> dict[str, Any]:
     checkpoint = _adopt_checkpoint(cfg) if cfg.checkpoint and cfg.get("restore") else None
     output_dir = _prepare(cfg)
+    if threading.current_thread() is threading.main_thread():
+        # Finished rows are on disk; Lightning alone would let predictions run on.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if cfg.action == "report":
         metrics = dict(instantiate(cfg.report, _convert_="all")() or {})
         merge_metrics(output_dir, metrics)

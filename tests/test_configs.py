@@ -13,7 +13,6 @@ from src import entry  # noqa: F401  (registers the resolvers)
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
-TRAIN_ONLY = ("paths",)
 
 
 def members(group: str) -> list[str]:
@@ -58,6 +57,27 @@ def test_task(task: str) -> None:
     assert cfg.action in ("test", "predict", "report")
 
 
+#: Members that only make sense within a task, whose keys they read.
+TASK_OF = {
+    ("model", "count_detector"): "detect",
+    ("model", "likelihood_detector"): "detect",
+    ("model", "watermarked_generation"): "generate",
+    ("model", "inversion"): "invert",
+    ("data", "prompts"): "generate",
+    ("data", "texts"): "detect",
+    ("data", "embeddings"): "invert",
+    ("data", "images"): "filter",
+    ("callbacks", "solve"): "solve",
+}
+
+#: Data of models that are no adapted T5.
+TRAINED_BY = {
+    ("data", "phrases"): ("model=proposer", "baseline=null"),
+    ("data", "pretraining"): ("experiment=pretrain_t5_mini",),
+    ("data", "scenes"): ("experiment=mini_clip",),
+}
+
+
 @pytest.mark.parametrize(
     ("group", "name"),
     [
@@ -67,7 +87,12 @@ def test_task(task: str) -> None:
     ],
 )
 def test_group(group: str, name: str) -> None:
-    check(composed("train", f"{group}={name}"))
+    task = TASK_OF.get((group, name))
+    if task:
+        check(composed("eval", f"task={task}", f"{group}={name}"))
+    else:
+        with_it = TRAINED_BY.get((group, name), ())
+        check(composed("train", f"{group}={name}", *with_it))
 
 
 @pytest.mark.parametrize("name", members("experiment"))

@@ -2,7 +2,7 @@
 
 Decides which problems of ASDiv are held out and how they are varied. The variations follow the
 published categories of Patel et al. 2021 (arXiv 2103.07191, Table 4) and are made by rules from the
-wording of ASDiv (Miao et al. 2020) alone; no problem of SVAMP was looked at for them:
+wording of ASDiv (Miao et al. 2020) alone; no problem of SVAMP was used for them:
 
 - *question sensitivity*: the same facts, another question (``total`` to ``difference``);
 - *reasoning ability*: a further event is told, or what was asked is told and the

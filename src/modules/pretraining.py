@@ -151,7 +151,7 @@ class Pretraining(LightningModule):
 
     def configure_optimizers(self) -> Any:
         # T5 leaves scores unscaled and starts its queries some sixteen times smaller than its other
-        # matrices, so one rate for all tears the queries apart (measured: attention never forms).
+        # matrices, so one rate for all is far too large for the queries (such a run did not learn).
         # Each tensor's rate is in proportion to its size at the start.
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
