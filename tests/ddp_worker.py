@@ -93,13 +93,12 @@ def main(folder: Path) -> None:
     data, model, trainer = build("eval", folder / "single", "data.num_test=1", *processes)
     trainer.predict(model, datamodule=data, return_predictions=False)
 
-    data, model, trainer = build(
-        "train",
-        folder / "fsdp",
-        "trainer=fsdp",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-    )
+    single = ("trainer.accelerator=cpu", "trainer.precision=32-true")  # what FSDP allows
+    data, model, trainer = build("train", folder / "whole", "trainer=ddp", *single)
+    trainer.fit(model, datamodule=data)
+    if trainer.is_global_zero:
+        torch.save(trained(model), folder / "whole.pt")
+    data, model, trainer = build("train", folder / "fsdp", "trainer=fsdp", *single)
     trainer.fit(model, datamodule=data)
     gathered = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:

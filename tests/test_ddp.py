@@ -57,10 +57,10 @@ def test_two_processes_reach_the_weights_of_one_with_twice_the_batch(
 
 
 def test_sharded_weights_reach_the_same(two_processes: Path) -> None:
-    sharded, whole = torch.load(two_processes / "fsdp.pt"), torch.load(two_processes / "lora.pt")
+    sharded, whole = torch.load(two_processes / "fsdp.pt"), torch.load(two_processes / "whole.pt")
     assert sharded.keys() == whole.keys()
     for name, value in whole.items():
-        torch.testing.assert_close(sharded[name].double(), value, rtol=0, atol=1e-5)
+        torch.testing.assert_close(sharded[name], value, rtol=0, atol=1e-5)
 
 
 def test_a_signal_to_one_rank_stops_both_at_one_step_and_costs_nothing(two_processes: Path) -> None:
