@@ -14,6 +14,16 @@ from src.datamodules.embeddings import Embeddings
 from src.modules.inversion import Inversion, check_width, exact_interval
 from tests.tiny_clip import write_bert
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
+    pytest.mark.filterwarnings("ignore:.*does not have a `val"),
+    pytest.mark.filterwarnings("ignore:.*Trying to infer the `batch_size`"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:.*lr_scheduler.step"),
+]
+
 TEXTS = ["red cat", "the old man", "red cat", "house"]
 
 
@@ -41,7 +51,7 @@ def run(
     data: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Inversion:
-    model = Inversion(spec, str(out / "cache"), **{"budget": 3000, **settings})
+    model = Inversion(spec, str(out / "cache"), **{"budget": 20000, **settings})
     writer = InversionWriter(str(out), {"model": settings}, show_progress=False)
     trainer = Trainer(
         accelerator="cpu",

@@ -63,7 +63,8 @@ def test_the_decisions_are_the_definition(folder: Path) -> None:
     assert rows[1]["concepts"][0]["concept"] == 0
     assert metrics["filter/num_images"] == 2
     assert metrics["filter/num_blocked"] == sum(row["blocked"] for row in rows)
-    assert Image.open(folder.parent / "out" / "contact_sheet.png").width > 100
+    with Image.open(folder.parent / "out" / "contact_sheet.png") as sheet:
+        assert sheet.width > 100
 
 
 def test_odd_images_are_read(folder: Path) -> None:
@@ -122,7 +123,8 @@ def test_the_study_measures_what_it_is_told(folder: Path) -> None:
     written = json.loads((folder.parent / "out" / "study.json").read_text())
     assert written["concepts"][0]["recovered"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert written["concepts"][0]["recovered"]["blocked"]
-    assert Image.open(folder.parent / "out" / "thresholds.png").width > 500
+    with Image.open(folder.parent / "out" / "thresholds.png") as figure:
+        assert figure.width > 500
 
 
 def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Hybrid:
         listed = [(ids, value) for ids, value, _ in near]
         if table is None:
             return listed
-        cosines = table @ target + self.vocabulary.mask.clamp(min=-2)
+        cosines = table @ target + self.vocabulary.mask.clamp(-2, 0)
         value, token = cosines.topk(min(32, len(cosines)))
         pairs = zip(token.tolist(), value.tolist(), strict=True)
         return [*listed, *(((t,), v) for t, v in pairs)]
@@ -257,7 +257,7 @@ class _Run:
             found = yield from self.score([ids for _, ids in ranked], "insert", limit=128)
             return found[: 2 * beam]
         tokens = v.table_tokens(target, None, 2 * beam)
-        cosines = v.table @ target + v.mask.clamp(min=-2)
+        cosines = v.table @ target + v.mask.clamp(-2, 0)
         tokens += cosines.topk(2 * beam).indices.tolist()
         belief: dict[int, float] = {}
         if v.proposer is not None:
