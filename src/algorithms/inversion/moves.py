@@ -59,8 +59,6 @@ class Vocabulary:
         self.allowed[encoder.allowed_ids()] = True
         self.mask = torch.zeros(size, device=encoder.device)
         self.mask[~self.allowed] = -torch.inf
-        #: Without the prior: what is added to cosines, which a prior must not change.
-        self.forbidden = self.mask.clamp(min=-2)
         if prior is not None:
             self.mask = self.mask + prior.to(encoder.device)
         weight = encoder.embedding.weight.detach().float()
