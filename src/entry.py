@@ -170,6 +170,8 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A library that logs to a root logger without handlers would give it one, and every line twice.
+    logging.getLogger().addHandler(logging.NullHandler())
     own = logging.getLogger("src")
     own.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.ERROR)
     if not own.handlers:

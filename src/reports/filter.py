@@ -237,7 +237,7 @@ class FilterReport:
         curves = {"texts": error_rates(own, far.flatten())}
         if cosines is not None and any(c in secrets for c in captions):
             related = torch.zeros_like(cosines, dtype=torch.bool)
-            for row, caption in enumerate(captions):
+            for row, caption in enumerate(captions):  # pyright: ignore
                 if caption in secrets:
                     related[row, secrets.index(caption)] = True
             seen = {secrets.index(c) for c in captions if c in secrets}
