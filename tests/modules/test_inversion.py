@@ -12,17 +12,9 @@ from src.backbones import load_clip
 from src.callbacks.inversions import FIELDS, InversionWriter
 from src.datamodules.embeddings import Embeddings
 from src.modules.inversion import Inversion, check_width, exact_interval
-from tests.tiny_clip import write_bert
+from tests.tiny_clip import EXPECTED_WARNINGS, write_bert
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
-    pytest.mark.filterwarnings("ignore:.*does not have a `val"),
-    pytest.mark.filterwarnings("ignore:.*Trying to infer the `batch_size`"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*lr_scheduler.step"),
-]
+pytestmark = EXPECTED_WARNINGS
 
 TEXTS = ["red cat", "the old man", "red cat", "house"]
 

@@ -9,17 +9,9 @@ from lightning.pytorch import Trainer
 from src.backbones import BackboneError, load_clip
 from src.datamodules.scenes import Scenes
 from src.modules.mini_clip import MiniCLIP
-from tests.tiny_clip import CAUSAL, write_bert
+from tests.tiny_clip import CAUSAL, EXPECTED_WARNINGS, write_bert
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
-    pytest.mark.filterwarnings("ignore:.*does not have a `val"),
-    pytest.mark.filterwarnings("ignore:.*Trying to infer the `batch_size`"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*lr_scheduler.step"),
-]
+pytestmark = EXPECTED_WARNINGS
 
 
 def test_it_trains_and_open_clip_loads_what_it_writes(tmp_path: Path) -> None:

@@ -1,24 +1,15 @@
 import json
 from pathlib import Path
 
-import pytest
 from lightning.pytorch import Trainer
 from safetensors import safe_open
 
 from src.datamodules.phrases import Phrases
 from src.modules.inversion import Inversion
 from src.modules.proposer import Proposer
-from tests.tiny_clip import write_bert
+from tests.tiny_clip import EXPECTED_WARNINGS, write_bert
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
-    pytest.mark.filterwarnings("ignore:.*does not have a `val"),
-    pytest.mark.filterwarnings("ignore:.*Trying to infer the `batch_size`"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*lr_scheduler.step"),
-]
+pytestmark = EXPECTED_WARNINGS
 
 
 def trainer(epochs: int = 1) -> Trainer:
