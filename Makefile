@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+JOBS   ?= 2
 
 .PHONY: setup train test check bench slurm-test lock clean
 
@@ -19,7 +20,7 @@ train: setup
 	$(BIN)/python train.py model=lora
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
