@@ -31,7 +31,7 @@ from src.algorithms.watermark.schemes import SCHEMES, count_letter_e
 #: States of a token in :func:`pair_states`.
 UNSCORED, RED, GREEN, REPEATED = -1, 0, 1, 2
 
-#: Tokens whose pairs are sorted at once: the sort stays in the second-level cache.
+#: Tokens whose pairs are sorted at once: few enough for the sort to stay in cache.
 _SORT_CHUNK = 65_536
 
 #: Biases that stand for an unknown one, in nats, equally likely beforehand.
@@ -131,15 +131,17 @@ def _count_chunk(
             state = mix64(state) + contexts[:, i]
         context_bits = 36
         context = (mix64(state) & ((1 << context_bits) - 1)).numpy()
-    text = np.repeat(np.arange(num_texts), np.diff(bounds))[: len(ids) - width]
-    pairs = ((text << (context_bits + bits)) | (context << bits) | tokens.numpy()) << 1 | green
+    pairs = np.repeat(np.arange(num_texts), np.diff(bounds))[: len(ids) - width]
+    for num_bits, part in ((context_bits, context), (bits, tokens.numpy()), (1, green)):
+        pairs <<= num_bits
+        pairs |= part
     if num_texts > 1:  # contexts must not reach over the end of a text
         ends = (bounds[1:-1, None] - np.arange(1, width + 1)).ravel()
         keep = np.ones(len(pairs), dtype=bool)
         keep[ends[(ends >= 0) & (ends < len(pairs))]] = False
         # a text shorter than the context loses every position that begins in it
         pairs = pairs[keep]
-    pairs.sort()
+    pairs = torch.from_numpy(pairs).sort().values.numpy()  # by radix: twice as fast as NumPy's
     is_first = np.empty(len(pairs), dtype=bool)
     is_first[:1] = True
     np.not_equal(pairs[1:], pairs[:-1], out=is_first[1:])

@@ -38,8 +38,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9
 _MULTIPLIER_2 = 0x94D049BB133111EB
 
-#: Tokens looked up at once: the temporaries of a chunk stay in the second-level cache.
-_CHUNK = 32_768
+#: Tokens looked up at once: few enough for temporaries to stay in cache, enough to hide call costs.
+_CHUNK = 65_536
 
 
 def _signed(value: int) -> int:
@@ -57,9 +57,14 @@ def mix64(value: Tensor) -> Tensor:
     Returns:
         The same shape, int64, every bit depending on every bit of ``value``.
     """
-    value = _logical_shift(value, 30).bitwise_xor_(value).mul_(_signed(_MULTIPLIER_1))
-    value = value.bitwise_xor_(_logical_shift(value, 27)).mul_(_signed(_MULTIPLIER_2))
+    value = _mix_high(value)
     return value.bitwise_xor_(_logical_shift(value, 31))
+
+
+def _mix_high(value: Tensor) -> Tensor:
+    """All of :func:`mix64` but its last line, which changes only the low 33 bits."""
+    value = _logical_shift(value, 30).bitwise_xor_(value).mul_(_signed(_MULTIPLIER_1))
+    return value.bitwise_xor_(_logical_shift(value, 27)).mul_(_signed(_MULTIPLIER_2))
 
 
 def uniforms(seed: int, *counters: int, num: int = 1) -> Tensor:
@@ -319,12 +324,12 @@ class KeyedBlocks(GreenList):
         excess = place - self.vocab_size
         place = excess.add_((excess >> 63).bitwise_and_(self.vocab_size))
         index = place >> bits
-        slot = place & (block - 1)
         word_bits = 6 - {1: 0, 2: 1, 4: 2}[bits]
-        word = mix64((index >> word_bits).add_(1).mul_(_signed(_GOLDEN)).add_(state))
+        word = mix64(state.add_((index >> word_bits).add_(1), alpha=_signed(_GOLDEN)))
         turn = word >> (index & (self._turns_per_word - 1)).mul_(bits)
-        if self._even_count is not None:
-            return turn.add_(slot).bitwise_and_(block - 1) < self._even_count
+        if self._even_count is not None:  # the place stands for the slot: blocks divide it
+            return turn.add_(place).bitwise_and_(block - 1) < self._even_count
+        slot = place & (block - 1)
         turn &= block - 1
         is_last = index == self._num_blocks - 1
         shifted = torch.where(
@@ -378,32 +383,34 @@ class HashThreshold(GreenList):
     ) -> None:
         super().__init__(vocab_size, green_fraction, key, context_width)
         self._seed = int(mix64(torch.tensor([_signed(key ^ _GOLDEN)])))
-        self._threshold = _signed(int(green_fraction * 2**64) - 2**63)
+        # a threshold of 31 bits: the hash's low 33, and so mix64's last line, do not bear on it
+        self._level = int(green_fraction * 2**31)
+        self._threshold = (self._level << 33) - 2**63
 
     @property
     def probability(self) -> float:
-        return self.green_fraction
+        return self._level / 2**31
 
-    def _hash(self, contexts: Tensor, tokens: Tensor) -> Tensor:
-        value = contexts[:, 0] * _signed(_GOLDEN) + self._seed
+    def _is_green(self, contexts: Tensor, tokens: Tensor) -> Tensor:
+        value = (contexts[:, 0] * _signed(_GOLDEN)).add_(self._seed)
         for i in range(1, self.context_width):
             value = (value ^ (value >> 29)) * _signed(_MULTIPLIER_2) + contexts[:, i]
         # a context's stride is odd and unrelated to the token's, so pairs do not collide in lines
         while value.dim() < tokens.dim():
             value = value[:, None]
-        return mix64(value ^ (tokens + 1) * _signed(_MULTIPLIER_2))
+        return _mix_high(value ^ (tokens + 1).mul_(_signed(_MULTIPLIER_2))) < self._threshold
 
     def contains(self, contexts: Tensor, tokens: Tensor) -> Tensor:
         green = torch.empty_like(tokens, dtype=torch.bool)
         step = _CHUNK if tokens.device.type == "cpu" else max(1, len(tokens))
         for start in range(0, len(tokens), step):
             chunk = slice(start, start + step)
-            green[chunk] = self._hash(contexts[chunk], tokens[chunk]) < self._threshold
+            green[chunk] = self._is_green(contexts[chunk], tokens[chunk])
         return green
 
     def rows(self, contexts: Tensor) -> Tensor:
         tokens = torch.arange(self.vocab_size, device=contexts.device)[None]
-        return self._hash(contexts, tokens) < self._threshold
+        return self._is_green(contexts, tokens)
 
 
 class SeededPermutation(GreenList):
