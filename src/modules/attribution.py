@@ -9,11 +9,11 @@ and known totals, is the writer's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 
@@ -39,6 +39,27 @@ STATE_LETTERS = {GREEN: "g", RED: "r", REPEATED: "x", -1: "u"}
 
 #: What is taken where neither the file nor the command line says.
 DEFAULTS = {"context_width": 1, "green_fraction": 0.5, "bias": None, "temperature": 1.0}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One text as the detector reads it, before any scheme is considered.
+
+    Attributes:
+        text: What was read, after an attack.
+        ids: Its tokens.
+        prompt_ids: Those of its prompt, empty where it is unknown or not used.
+        mark: The watermark to test.
+        states: Of each token, from ``pair_states``.
+        evidence: The counts that its answer reports.
+    """
+
+    text: str
+    ids: list[int]
+    prompt_ids: list[int]
+    mark: Watermark
+    states: NDArray[np.int8]
+    evidence: Row
 
 
 class Attribution(LightningModule):
@@ -86,10 +107,8 @@ class Attribution(LightningModule):
 
     # ---------------------------------------------------------- for subclasses
 
-    def log_likelihoods(
-        self, ids: Sequence[int], prompt_ids: Sequence[int], mark: Watermark, evidence: Row
-    ) -> NDArray[np.float64]:
-        """Return the log-likelihood of one text under the four schemes, shape (4,)."""
+    def log_likelihoods(self, readings: Sequence[Reading]) -> NDArray[np.float64]:
+        """Return the log-likelihoods of texts under the four schemes, shape (num_texts, 4)."""
         raise NotImplementedError
 
     def setup_detector(self) -> None:
@@ -154,14 +173,23 @@ class Attribution(LightningModule):
         return mark
 
     def predict_step(self, batch: list[Row], batch_idx: int) -> list[Row]:
-        return [self._answer(row) for row in batch]
+        readable = [row for row in batch if not row["error"]]
+        readings = [self._read(row) for row in readable]
+        found = iter(self.log_likelihoods(readings) if readings else [])
+        read = iter(readings)
+        return [
+            {key: row[key] for key in ("index", "scheme", "rate", "error")}
+            | (
+                self._nothing(row["error"])
+                if row["error"]
+                else self._answer(next(read), next(found))
+            )
+            for row in batch
+        ]
 
     # --------------------------------------------------------------- one text
 
-    def _answer(self, row: Row) -> Row:
-        known = {key: row[key] for key in ("index", "scheme", "rate", "error")}
-        if row["error"]:
-            return {**known, **self._nothing(), "note": row["error"]}
+    def _read(self, row: Row) -> Reading:
         mark = self.watermark_of(row)
         green_list = self._lists[mark]
         text = row["text"]
@@ -196,32 +224,33 @@ class Attribution(LightningModule):
             "z_score": float(counts.z_score[0]) if num_scored else None,
             "p_value": float(counts.p_value[0]),
         }
-        log_likelihoods = self.log_likelihoods(ids, prompt_ids, mark, evidence)
+        return Reading(text, ids, prompt_ids, mark, states, evidence)
+
+    def _answer(self, reading: Reading, log_likelihoods: NDArray[np.float64]) -> Row:
         probabilities = posterior(log_likelihoods[None])[0]
         best = int(np.argmax(probabilities))
         is_decided = probabilities[best] >= self.hparams["undecided_below"]
-        passage = strongest_passage(states, green_list.probability)
+        passage = strongest_passage(reading.states, self._lists[reading.mark].probability)
         note = None
-        if not ids:
+        if not reading.ids:
             note = "the text is empty: every scheme is as likely as any other"
         elif not is_decided:
-            note = f"too little to decide: {num_scored} scored tokens"
+            note = f"too little to decide: {reading.evidence['num_scored']} scored tokens"
         return {
-            **known,
-            **evidence,
+            **reading.evidence,
             "label": SCHEMES[best] if is_decided else "undecided",
             "probabilities": dict(zip(SCHEMES, probabilities.tolist(), strict=True)),
             "log_likelihoods": log_likelihoods.tolist(),
             "passage": vars(passage) if passage else None,
             "note": note,
-            "text": text,
-            "pieces": self._pieces(text, ids),
-            "states": "".join(STATE_LETTERS[int(state)] for state in states),
+            "text": reading.text,
+            "pieces": self._pieces(reading.text, reading.ids),
+            "states": "".join(STATE_LETTERS[int(state)] for state in reading.states),
         }
 
     _uses_prompt = False
 
-    def _nothing(self) -> Row:
+    def _nothing(self, note: str) -> Row:
         """The answer where there is no text: every scheme as likely as any other."""
         return {
             "label": "undecided",
@@ -231,6 +260,7 @@ class Attribution(LightningModule):
             "p_value": 1.0,
             **dict.fromkeys(("num_tokens", "num_scored", "num_green", "num_e", "num_letters"), 0),
             "passage": None,
+            "note": note,
             "text": "",
             "pieces": [],
             "states": "",
@@ -255,8 +285,3 @@ class Attribution(LightningModule):
 
     def _bias(self, mark: Watermark) -> float | None:
         return None if self.hparams["bias"] == "fitted" else mark.bias
-
-
-def to_tensor(ids: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Return ids as an int64 tensor on a device."""
-    return torch.as_tensor(list(ids), dtype=torch.int64, device=device)

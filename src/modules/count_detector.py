@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.algorithms.watermark.detection import count_log_likelihoods, evaluate_counts
-from src.algorithms.watermark.green_lists import Watermark
-from src.modules.attribution import Attribution, Row
+from src.modules.attribution import Attribution, Reading
 
 
 class CountDetector(Attribution):
@@ -19,10 +18,12 @@ class CountDetector(Attribution):
         **kwargs: See :class:`Attribution`.
     """
 
-    def log_likelihoods(
-        self, ids: Sequence[int], prompt_ids: Sequence[int], mark: Watermark, evidence: Row
-    ) -> NDArray[np.float64]:
-        probability = self._lists[mark].probability
+    def log_likelihoods(self, readings: Sequence[Reading]) -> NDArray[np.float64]:
+        return np.concatenate([self._log_likelihoods(reading) for reading in readings])
+
+    def _log_likelihoods(self, reading: Reading) -> NDArray[np.float64]:
+        """Shape (1, 4): texts of one batch may have different watermarks."""
+        evidence, probability = reading.evidence, self._lists[reading.mark].probability
         counts = evaluate_counts(
             np.array([evidence["num_scored"]]), np.array([evidence["num_green"]]), probability
         )
@@ -31,5 +32,5 @@ class CountDetector(Attribution):
             [evidence["num_e"]],
             [evidence["num_letters"]],
             probability,
-            self._bias(mark),
-        )[0]
+            self._bias(reading.mark),
+        )

@@ -34,12 +34,27 @@ def test_generated_texts_are_attributed_right(spec, texts, tmp_path, kwargs):
     assert any(row["num_scored"] == 80 - skipped for row in rows)
 
 
-def test_an_answer_does_not_depend_on_the_neighbours(spec, texts, tmp_path):
-    path = tmp_path / "one.jsonl"
-    path.write_text(texts.read_text().splitlines()[10])
-    (alone,) = lines(detect(LikelihoodDetector(spec), path, tmp_path / "one") / "guesses.jsonl")
-    among = lines(detect(LikelihoodDetector(spec), texts, tmp_path / "all") / "guesses.jsonl")[10]
-    assert alone["probabilities"] == among["probabilities"]
+@pytest.mark.parametrize("uses_prompt", [False, True])
+def test_an_answer_does_not_depend_on_the_neighbours(spec, texts, tmp_path, uses_prompt):
+    # neighbours of other lengths, some empty: the batch is sorted and padded
+    rows = lines(texts)
+    for number, row in enumerate(rows):
+        row["text"] = row["text"][: 23 * number]
+    path = tmp_path / "all.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    detector = LikelihoodDetector(spec, uses_prompt=uses_prompt)
+    among = lines(detect(detector, path, tmp_path / "all") / "guesses.jsonl")
+    assert len(among) == len(rows)
+    for number in (0, 1, 6, 11):
+        path.write_text(json.dumps(rows[number]))
+        (alone,) = lines(detect(detector, path, tmp_path / f"{number}") / "guesses.jsonl")
+        assert alone["num_scored"] == among[number]["num_scored"]
+        np.testing.assert_allclose(
+            list(alone["probabilities"].values()),
+            list(among[number]["probabilities"].values()),
+            rtol=1e-3,
+            atol=1e-6,
+        )
 
 
 def test_empty_and_one_token_texts_are_undecided(spec, texts, tmp_path):

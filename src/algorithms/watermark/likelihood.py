@@ -18,7 +18,7 @@ Left out: the filters top-k and top-p, which only sharpen p.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,10 @@ EDIT_WEIGHTS = (0.494, 0.2, 0.1, 0.1, 0.06, 0.04, 0.003, 0.003)
 #: Share of replacements that the model itself might have written; the others are uniform.
 FLUENT_SHARE = 0.02
 
-#: Logits held at once, in numbers: 100 positions of 49,152 take 20 MB.
+#: Positions whose logits are reduced at once: 100 of 49,152 take 20 MB.
 _POSITIONS = 128
+#: Positions that the model sees at once, padding included: 16 texts of 128 tokens.
+_BATCH_POSITIONS = 2048
 
 
 @dataclass(frozen=True)
@@ -130,18 +132,49 @@ def token_statistics(
     return TokenStatistics(*arrays[:4], arrays[4].astype(bool), arrays[5].astype(bool))
 
 
-def model_logits(model: Any, ids: Sequence[int], num_scored: int) -> Tensor:
-    """Run a causal language model along a text, in overlapping windows where it is too long.
+def model_logits(
+    model: Any, texts: Sequence[Sequence[int]], nums_scored: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Run a causal language model along texts, as many at a time as fit.
+
+    Texts of like length share a batch, padded on the right, where no token of theirs looks: a
+    text's logits depend on the others only by the rounding of float32. A text longer than the
+    model's context is run alone, in overlapping windows.
 
     Args:
         model: The model.
-        ids: Prompt and text.
-        num_scored: How many of the last tokens to predict, at most ``len(ids) - 1``.
+        texts: Ids of each prompt and text, none empty.
+        nums_scored: How many of the last tokens of each to predict, at most ``len(ids) - 1``.
 
-    Returns:
-        Shape (num_scored, vocab_size): the logits before each of them.
+    Yields:
+        The number of a text and its logits, shape (num_scored, vocab_size), each before the token
+        that it predicts; shorter texts come first.
     """
-    limit = getattr(model.config, "max_position_embeddings", None) or len(ids)
+    lengths = [len(text) for text in texts]
+    limit = getattr(model.config, "max_position_embeddings", None) or max(lengths, default=0)
+    order = sorted(range(len(texts)), key=lengths.__getitem__)
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and lengths[order[stop]] <= min(
+            limit, _BATCH_POSITIONS // (stop + 1 - start)
+        ):
+            stop += 1
+        batch, start = order[start:stop], stop
+        if lengths[batch[0]] - 1 > limit:
+            yield batch[0], _windowed_logits(model, texts[batch[0]], nums_scored[batch[0]], limit)
+            continue
+        padded = torch.zeros(len(batch), lengths[batch[-1]], dtype=torch.int64)
+        for row, number in zip(padded, batch, strict=True):
+            row[: lengths[number]] = torch.as_tensor(texts[number])
+        with torch.inference_mode():
+            logits = model(input_ids=padded[:, :-1].to(model.device), use_cache=False).logits
+        for row, number in zip(logits, batch, strict=True):
+            last = lengths[number] - 1
+            yield number, row[last - nums_scored[number] : last]
+
+
+def _windowed_logits(model: Any, ids: Sequence[int], num_scored: int, limit: int) -> Tensor:
     tensor = torch.as_tensor(ids, device=model.device)
     first = len(ids) - num_scored  # position of the first token to predict
     parts: list[Tensor] = []
@@ -155,7 +188,7 @@ def model_logits(model: Any, ids: Sequence[int], num_scored: int) -> Tensor:
             output = model(input_ids=tensor[None, start:stop], use_cache=False).logits[0]
             parts.append(output[position - 1 - start :])
             position = stop + 1
-    return torch.cat(parts) if parts else torch.empty(0, model.config.vocab_size)
+    return torch.cat(parts)
 
 
 def scheme_log_likelihoods(

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.algorithms.watermark import likelihood
 from src.algorithms.watermark.green_lists import KeyedBlocks
 from src.algorithms.watermark.likelihood import (
     BROKEN_RATES,
@@ -155,18 +156,37 @@ def test_logits_are_those_of_one_forward_pass(tiny):
     ids = torch.randint(1, 400, (90,), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = model(input_ids=ids[None]).logits[0]
-    found = model_logits(model, ids.tolist(), 60)
+    ((number, found),) = model_logits(model, [ids.tolist()], [60])
+    assert number == 0
     torch.testing.assert_close(found, expected[29:-1], rtol=1e-4, atol=1e-4)
+
+
+def test_logits_do_not_depend_on_the_batch(tiny, monkeypatch):
+    _, model = tiny
+    random = torch.Generator().manual_seed(0)
+    lengths = [30, 7, 300, 2, 90, 31, 256, 257, 258]  # the context is 256 tokens
+    texts = [torch.randint(1, 400, (n,), generator=random).tolist() for n in lengths]
+    nums_scored = [29, 3, 299, 1, 40, 30, 255, 256, 257]
+    alone = [
+        next(model_logits(model, [t], [n]))[1] for t, n in zip(texts, nums_scored, strict=True)
+    ]
+    for positions in (1, 100, 10_000):
+        monkeypatch.setattr(likelihood, "_BATCH_POSITIONS", positions)
+        found = dict(model_logits(model, texts, nums_scored))
+        assert sorted(found) == list(range(len(texts)))
+        for number, logits in found.items():
+            torch.testing.assert_close(logits, alone[number], rtol=1e-4, atol=1e-4)
+    assert not list(model_logits(model, [], []))
 
 
 def test_a_text_longer_than_the_context_is_read_in_windows(tiny):
     _, model = tiny  # 256 positions
     ids = torch.randint(1, 400, (700,), generator=torch.Generator().manual_seed(0)).tolist()
-    found = model_logits(model, ids, 699)
+    ((_, found),) = model_logits(model, [ids], [699])
     assert found.shape == (699, 512)
     with torch.inference_mode():
         first = model(input_ids=torch.tensor([ids[:256]])).logits[0]
     torch.testing.assert_close(found[:256], first, rtol=1e-4, atol=1e-4)
-    after_prompt = model_logits(model, ids, 10)
+    ((_, after_prompt),) = model_logits(model, [ids], [10])
     assert after_prompt.shape == (10, 512)
     assert bool(found.isfinite().all())
