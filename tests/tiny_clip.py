@@ -9,12 +9,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 #: Warnings of Lightning that say nothing about a fit of a few steps.
 EXPECTED_WARNINGS = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
-    pytest.mark.filterwarnings("ignore:.*does not have a `val"),
-    pytest.mark.filterwarnings("ignore:.*Trying to infer the `batch_size`"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
     pytest.mark.filterwarnings("ignore:.*lr_scheduler.step"),
 ]
 

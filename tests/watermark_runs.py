@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import pytest
 
 from src.callbacks.attributions import AttributionWriter
 from src.callbacks.generations import GenerationWriter
@@ -13,14 +12,6 @@ from src.datamodules.texts import Texts
 from src.modules.watermarked_generation import WatermarkedGeneration
 
 MARK = {"prf": "keyed", "key": 5, "context_width": 1, "green_fraction": 0.5, "bias": 2.0}
-
-quiet = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated.*"),
-    pytest.mark.filterwarnings("ignore:.*`srun` command is available.*"),
-    pytest.mark.filterwarnings("ignore:.*Trying to infer the `batch_size`.*"),
-    pytest.mark.filterwarnings("ignore:.*GPU available but not used.*"),
-]
 
 
 def predict(module: Any, data: Any, writer: Any) -> None:

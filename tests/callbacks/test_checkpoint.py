@@ -31,12 +31,6 @@ from src.callbacks.checkpoint import (
 )
 from src.datamodules.batching import BucketBatchSampler
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*set_vital"),
-    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
-]
 NUM_EPOCHS, NUM_BATCHES = 3, 5
 
 

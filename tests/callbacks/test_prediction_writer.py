@@ -12,8 +12,6 @@ from torch.utils.data import DataLoader
 from src.callbacks.prediction_writer import PredictionWriter, Row, merge_metrics
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*has zero length"),
     pytest.mark.filterwarnings("ignore:Total length of .* is zero"),
 ]

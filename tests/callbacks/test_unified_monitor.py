@@ -18,10 +18,6 @@ from src.algorithms.peft import (
 from src.algorithms.peft.unified import examine
 from src.callbacks.unified_monitor import NUM_BINS, UnifiedMonitor
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*", "ignore:.*val_dataloader.*"
-)
-
 
 class Experiment(DummyExperiment):
     def __init__(self) -> None:

@@ -304,10 +304,6 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-# Lightning 2.6 asks for a class that torch 2.15 renames.
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:.*number of training batches")
 def test_interrupted_training_goes_on_with_the_same_batches(tmp_path):
     checkpoint = tmp_path / "middle.ckpt"
 

@@ -6,9 +6,8 @@ import pytest
 
 from src.modules.count_detector import CountDetector
 from tests.tiny_causal_lm import load_tiny, save_tiny_causal_lm
-from tests.watermark_runs import MARK, detect, generate, lines, quiet
+from tests.watermark_runs import MARK, detect, generate, lines
 
-pytestmark = quiet
 PROMPTS = ["The old lighthouse", "It was a long road that", "Nobody knew"]
 
 

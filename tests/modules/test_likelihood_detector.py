@@ -5,9 +5,8 @@ import pytest
 
 from src.modules.likelihood_detector import LikelihoodDetector
 from tests.tiny_causal_lm import save_tiny_causal_lm
-from tests.watermark_runs import detect, generate, lines, quiet
+from tests.watermark_runs import detect, generate, lines
 
-pytestmark = quiet
 PROMPTS = ["The old lighthouse", "It was a long road that", "Nobody knew"]
 
 

@@ -20,11 +20,6 @@ from src.datamodules.vocabulary import train_tokenizer
 from src.datamodules.worlds import make_story
 from src.modules.pretraining import Pretraining, embeddings_from_encoder
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-]
-
 CONFIG = {"vocab_size": 704, "d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
 
 

@@ -20,11 +20,6 @@ from src.modules.prompting import Prompting, _Prompted
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tiny_models import causal_spec, t5_spec
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-]
-
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "strategy"
 STORED = Path(__file__).with_name("stored_prompts.json")
 STRATEGIES: dict[str, Any] = {

@@ -7,9 +7,8 @@ import pytest
 from src.algorithms.watermark.schemes import count_letter_e
 from src.modules.watermarked_generation import WatermarkedGeneration
 from tests.tiny_causal_lm import VOCAB_SIZE, load_tiny, save_tiny_causal_lm
-from tests.watermark_runs import MARK, generate, lines, quiet
+from tests.watermark_runs import MARK, generate, lines
 
-pytestmark = quiet
 PROMPTS = ["The old lighthouse", "It was a long road that", "a", "Nobody knew"]
 
 

@@ -17,11 +17,6 @@ from src.datamodules.ladder_texts import LadderTexts, WordTokenizer
 from src.modules.pretraining import Pretraining
 from src.reports.ladder import ScalingLadder
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-]
-
 SIZES = {
     "a": {"d_model": 4, "d_kv": 2, "d_ff": 4, "num_heads": 1, "num_layers": 1},
     "b": {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_heads": 2, "num_layers": 1,
