@@ -47,7 +47,7 @@ def signal_after_a_save(process: subprocess.Popen[str], path: Path, signum: int)
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
     process.send_signal(signum)
-    return process.communicate(timeout=120)[1]
+    return process.communicate(timeout=800)[1]
 
 
 def test_interrupted_then_killed_then_resumed_equals_uninterrupted(tmp_path: Path) -> None:
