@@ -23,8 +23,7 @@ class LikelihoodDetector(Attribution):
     """Attributes by ``scheme_log_likelihoods`` of the backbone, one forward pass a batch.
 
     A text's numbers depend on its neighbours only by the rounding of float32 (see
-    ``model_logits``). On one CPU core a text of a hundred tokens fills a matrix product as it is,
-    and batches gain little; on a GPU they fill it.
+    ``model_logits``).
 
     Args:
         backbone: Spec of the causal language model that may have written the texts.

@@ -327,7 +327,7 @@ class KeyedBlocks(GreenList):
         word_bits = 6 - {1: 0, 2: 1, 4: 2}[bits]
         word = mix64(state.add_((index >> word_bits).add_(1), alpha=_signed(_GOLDEN)))
         turn = word >> (index & (self._turns_per_word - 1)).mul_(bits)
-        if self._even_count is not None:  # the place stands for the slot: blocks divide it
+        if self._even_count is not None:  # the low bits of the place are the slot
             return turn.add_(place).bitwise_and_(block - 1) < self._even_count
         slot = place & (block - 1)
         turn &= block - 1

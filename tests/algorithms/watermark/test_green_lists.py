@@ -15,6 +15,7 @@ from src.algorithms.watermark.green_lists import (
     SeededPermutation,
     UserGreenList,
     Watermark,
+    _mix_high,
     mix64,
     uniforms,
 )
@@ -238,6 +239,15 @@ def test_mix64_is_the_published_finaliser():
     # first output of SplitMix64 seeded with 0 (Vigna's splitmix64.c)
     golden = torch.tensor([0x9E3779B97F4A7C15 - 2**64])
     assert int(mix64(golden)) % 2**64 == 0xE220A8397B1DCDAF
+
+
+@given(st.integers(-(2**63), 2**63 - 1), fractions)
+def test_a_threshold_of_31_bits_needs_no_low_bits(value, fraction):
+    lists = HashThreshold(100, fraction, 0)
+    assert lists.probability == pytest.approx(fraction, abs=2**-31)
+    state = torch.tensor([value])
+    whole, high = (f(state) < lists._threshold for f in (mix64, _mix_high))
+    assert torch.equal(whole, high)
 
 
 def test_uniforms_are_uniform_and_depend_on_every_counter():
