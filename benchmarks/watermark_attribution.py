@@ -6,9 +6,10 @@
 
 Every stage can be stopped and started again: it goes on where its file ends. `generate` writes
 `texts.jsonl` (texts of each scheme; soft at several biases; a key of its own for each batch) and is
-the long one: 1,200 texts of 100 tokens take about half an hour on one core. `score` writes
-`scores-1.jsonl`, with the texts as they are, cut to 25 and 50 tokens, and with 20 % of their tokens
-substituted. `table` writes `table.json` and prints it. See docs/results.md for the figures.
+the long one: 1,200 texts of 100 tokens take about half an hour on one core. `score` runs the model
+along the texts and writes `scores-1.jsonl`: the statistics of every token, of the texts as they
+are, of their first 25 tokens after the prompt, and with 20 % of their tokens substituted. `table`
+turns them into likelihoods, writes `table.json` and prints it. See docs/results.md for the figures.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ import json
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +67,9 @@ from src.backbones import load_causal_lm, load_tokenizer  # noqa: E402
 from src.reports.watermark import wilson_interval  # noqa: E402
 
 NUM_TOKENS = 100
+#: Texts scored between two writes.
+SCORED_AT_ONCE = 16
+AS_WRITTEN = {"clean_up_tokenization_spaces": False}
 
 
 def load_spec(name: str, folder: str | None) -> dict[str, Any]:
@@ -119,7 +127,7 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def score(args: argparse.Namespace) -> None:
-    """Write `scores-K.jsonl`: log-likelihoods and counts of every text, whole, cut and edited."""
+    """Write `scores-K.jsonl`: what every likelihood of a text needs, whole, prompted and edited."""
     part, parts = map(int, args.part.split("/"))
     source, path = args.folder / "texts.jsonl", args.folder / f"scores-{part}.jsonl"
     done = len(path.read_text().splitlines()) if path.exists() else 0
@@ -130,80 +138,109 @@ def score(args: argparse.Namespace) -> None:
     unusable = unusable_tokens(tokenizer, vocab_size)
     replacements = replacement_ids(tokenizer, unusable, token_texts(tokenizer, vocab_size))
     rows = [json.loads(line) for line in source.read_text().splitlines()][args.skip :]
-    every = {"prompted": args.prompted_every, "substituted": args.substituted_every}
     # in a fixed random order, so that a run that is stopped has scored some of every kind
     order = np.random.default_rng(0).permutation(len(rows))[: args.limit][part - 1 :: parts][done:]
-    with path.open("a") as file:
-        for number in order.tolist():
-            row = rows[number]
-            mark = Watermark.from_mapping(row["watermark"])
-            ids = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
-            edited = attack_ids(
-                ids, "substitution", 0.2, np.random.default_rng(number), replacements
-            )
-            edited_text = tokenizer.decode(edited, clean_up_tokenization_spaces=False)
-            edited = tokenizer(edited_text, add_special_tokens=False)["input_ids"]
-            prompt = tokenizer(row["prompt"])["input_ids"]
-            out: dict[str, Any] = {
-                "scheme": row["scheme"],
-                "bias": mark.bias,
-                "is_intact": ids == row["token_ids"],
-            }
-            variants = {
-                "whole": (ids, []),
-                "prompted": (ids, prompt),
-                "first_50": (ids[:50], []),
-                "first_25": (ids[:25], []),
-                "substituted": (edited, []),
-            }
-            known: dict[str, TokenStatistics] = {}
-            for name, (tokens, before) in variants.items():
-                if name.startswith("first"):  # causal: the statistics of a prefix are a prefix
-                    columns = vars(known["whole"]).values()
-                    known[name] = TokenStatistics(*(c[: len(tokens) - 1] for c in columns))
-                elif number % every.get(name, 1):
-                    continue
-                else:
-                    known[name] = statistics_of(model, tokens, before, mark, with_e, unusable)
-                states = pair_states([*before[-1:], *tokens], mark.green_list())
-                text = tokenizer.decode(tokens) if name != "whole" else row["text"]
+    for start in range(0, len(order), SCORED_AT_ONCE):
+        numbers = order[start : start + SCORED_AT_ONCE].tolist()
+        chosen = [rows[number] for number in numbers]
+        marks = [Watermark.from_mapping(row["watermark"]) for row in chosen]
+        found: list[dict[str, Any]] = []
+        variants: list[tuple[int, str, list[int], list[int]]] = []  # text, name, ids, prompt
+        for i, (number, row) in enumerate(zip(numbers, chosen, strict=True)):
+            ids = encode(tokenizer, row["text"])
+            found.append({"scheme": row["scheme"], "bias": marks[i].bias, "evidence": {}})
+            found[i] |= {"is_intact": ids == row["token_ids"], "statistics": {}}
+            variants.append((i, "whole", ids, []))
+            if row["scheme"] in ("none", "soft") and marks[i].bias == 2.0:
+                prompt = tokenizer(row["prompt"])["input_ids"]
+                variants.append((i, "prompted first 25", ids[:25], prompt))
+            if number % args.substituted_every == 0:
+                random = np.random.default_rng(number)
+                edited = attack_ids(ids, "substitution", 0.2, random, replacements)
+                edited = encode(tokenizer, tokenizer.decode(edited, **AS_WRITTEN))
+                variants.append((i, "substituted", edited, []))
+        texts = [[*before, *ids] for _, _, ids, before in variants]
+        nums_scored = [len(ids) - (not before) for _, _, ids, before in variants]
+        for position, logits in model_logits(model, texts, nums_scored):
+            i, name, ids, before = variants[position]
+            tensor = torch.tensor(texts[position][-len(logits) - 1 :])
+            # an unmarked text is as unmarked for every other key: more samples for a threshold
+            num_keys = args.fresh_keys if chosen[i]["scheme"] == "none" else 0
+            found[i]["statistics"][name] = [
+                to_columns(
+                    token_statistics(
+                        logits, tensor[1:], tensor[:-1, None], mark.green_list(), with_e, unusable
+                    )
+                )
+                for mark in [marks[i], *(replace(marks[i], key=-1 - k) for k in range(num_keys))]
+            ]
+            for length in {"whole": (len(ids), 50, 25)}.get(name, (len(ids),)):
+                label = name if length == len(ids) else f"first {length}"
+                text = tokenizer.decode(ids[:length], **AS_WRITTEN)
+                states = pair_states([*before[-1:], *ids[:length]], marks[i].green_list())
                 num_e, num_letters = letter_counts([text])
-                out[name] = {
-                    "log_likelihoods": scheme_log_likelihoods(
-                        known[name], mark.bias, vocab_size
-                    ).tolist(),
-                    "fitted_bias": scheme_log_likelihoods(known[name], None, vocab_size).tolist(),
+                found[i]["evidence"][label] = {
                     "num_scored": int(((states == RED) | (states == GREEN)).sum()),
                     "num_green": int((states == GREEN).sum()),
                     "num_e": num_e[0],
                     "num_letters": num_letters[0],
                 }
-            file.write(json.dumps(out) + "\n")
-            file.flush()
+        with path.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in found)
 
 
-def statistics_of(
-    model: Any,
-    ids: list[int],
-    before: list[int],
-    mark: Watermark,
-    with_e: torch.Tensor,
-    unusable: torch.Tensor,
-) -> TokenStatistics:
-    """Run the model along one text, after its prompt or without."""
-    num_scored = len(ids) if before else len(ids) - 1
-    everything = torch.tensor([*before, *ids])
-    logits = model_logits(model, everything.tolist(), num_scored)
-    contexts = everything[-num_scored - 1 : -1, None]
-    return token_statistics(
-        logits, everything[-num_scored:], contexts, mark.green_list(), with_e, unusable
-    )
+def encode(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def to_columns(statistics: TokenStatistics) -> list[list[float]]:
+    return [np.round(column.astype(float), 6).tolist() for column in vars(statistics).values()]
+
+
+class Score:
+    """One scored text: likelihoods of it under any bias, of its beginnings too.
+
+    Args:
+        row: A line of `scores-K.jsonl`.
+        vocab_size: Tokens that a replacement is drawn from.
+    """
+
+    def __init__(self, row: dict[str, Any], vocab_size: int) -> None:
+        self.scheme, self.bias, self.is_intact = row["scheme"], row["bias"], row["is_intact"]
+        self.evidence, self._columns = row["evidence"], row["statistics"]
+        self._vocab_size = vocab_size
+
+    def has(self, kind: str) -> bool:
+        return kind in self.evidence
+
+    @cache  # noqa: B019  the rows live as long as the process
+    def log_likelihoods(
+        self, kind: str, bias: float | None, key: int = 0, edit_rate: float | None = None
+    ) -> np.ndarray:
+        """Shape (4,); a bias of None is fitted; keys after the first are fresh ones."""
+        is_prefix = kind.startswith("first")
+        columns = self._columns["whole" if is_prefix else kind][key]
+        if is_prefix:  # causal: the statistics of a beginning are a beginning; one context is lost
+            columns = [column[: int(kind.split()[1]) - 1] for column in columns]
+        arrays = [np.array(column) for column in columns]
+        statistics = TokenStatistics(*arrays[:4], arrays[4].astype(bool), arrays[5].astype(bool))
+        return scheme_log_likelihoods(statistics, bias, self._vocab_size, edit_rate)
+
+    def evidence_ratios(self, kind: str, number: int, bias: float) -> list[float]:
+        """Log-ratio of a scheme to none, one a key."""
+        num_keys = len(self._columns["whole" if kind.startswith("first") else kind])
+        found = [self.log_likelihoods(kind, bias, key) for key in range(num_keys)]
+        return [float(scores[number] - scores[0]) for scores in found]
+
+
+Show = Callable[[str, Any], None]
 
 
 def table(args: argparse.Namespace) -> None:
     """Print every figure with the number of texts and Wilson's 95 % interval."""
+    vocab_size = load_spec(args.backbone, args.path)["config"]["vocab_size"]
     rows = [
-        json.loads(line)
+        Score(json.loads(line), vocab_size)
         for path in sorted(args.folder.glob("scores-*.jsonl"))
         for line in path.read_text().splitlines()
     ]
@@ -214,46 +251,49 @@ def table(args: argparse.Namespace) -> None:
         result[name] = {"right": int(np.sum(right)), "num": len(right), "low": low, "high": high}
         share = np.mean(right) if len(right) else float("nan")
         print(
-            f"{name:58} {np.sum(right):5} of {len(right):5}  {share:.3f}  [{low:.3f}, {high:.3f}]"
+            f"{name:62} {np.sum(right):5} of {len(right):5}  {share:.4f}  [{low:.4f}, {high:.4f}]"
         )
 
-    def likelihoods(kind: str, key: str, chosen: list[Any]) -> np.ndarray:
-        return np.array([row[kind][key] for row in chosen]).reshape(-1, len(SCHEMES))
-
-    def truth(chosen: list[Any]) -> np.ndarray:
-        return np.array([SCHEMES.index(row["scheme"]) for row in chosen], dtype=int)
-
-    show("texts read back as they were written", [row["is_intact"] for row in rows])
+    show("texts read back as they were written", [row.is_intact for row in rows])
     for bias in (2.0, 1.0, 4.0):
-        # texts of the other schemes do not depend on the bias: they stand beside every soft one;
-        # their likelihood under soft, though, is of bias 2, so only fitted biases compare fairly
-        for kind in ("whole", "prompted", "first_50", "first_25", "substituted"):
-            chosen = [r for r in rows if kind in r and (r["scheme"] != "soft" or r["bias"] == bias)]
-            keys = ("log_likelihoods", "fitted_bias") if bias == 2.0 else ("fitted_bias",)
-            for key in keys:
-                scores, true = likelihoods(kind, key, chosen), truth(chosen)
-                if len(scores) == 0:
-                    continue
-                right = scores.argmax(axis=1) == true
-                label = f"{kind}, bias {bias:g}, {'known' if key[0] == 'l' else 'fitted'}"
-                show(f"{label}: four-way", right)
-                for number, scheme in enumerate(SCHEMES):
-                    show(f"{label}: of {scheme}", right[true == number])
-                if bias == 2.0 and key[0] == "l":
+        # texts of the other schemes do not depend on the bias: they stand beside every soft one
+        mine = [row for row in rows if row.scheme != "soft" or row.bias == bias]
+        for kind in ("whole", "first 50", "first 25", "substituted"):
+            chosen = [row for row in mine if row.has(kind)]
+            true = np.array([SCHEMES.index(row.scheme) for row in chosen], dtype=int)
+            if len(np.unique(true)) < len(SCHEMES):
+                continue
+            for known in (bias, None):
+                label = f"{kind}, bias {bias:g}, {'fitted' if known is None else 'known'}"
+                scores = np.array([row.log_likelihoods(kind, known) for row in chosen])
+                show_attribution(label, scores, true, show)
+                if known == 2.0:
                     show_totals(label, scores, true, show)
-                    show_rates(label, scores, true, show)
-            soft = [r for r in chosen if r["scheme"] == "soft"]
-            if bias != 2.0 and soft:
-                right = likelihoods(kind, "log_likelihoods", soft).argmax(axis=1) == 3
-                show(f"{kind}, bias {bias:g}, known: of soft", right)
-            if bias == 2.0:
+        if bias == 2.0:
+            for kind in ("whole", "first 50", "first 25", "substituted", "prompted first 25"):
+                chosen = [row for row in mine if row.has(kind)]
                 show_counts(kind, chosen, show)
+                show_rates(kind, chosen, bias, show)
+            show_bound("prompted first 25", mine, bias)
     if args.human:
         false_alarms(args, show)
     (args.folder / "table.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def show_totals(label: str, scores: Any, true: Any, show: Any, draws: int = 400) -> None:
+def show_attribution(label: str, scores: Any, true: Any, show: Show) -> None:
+    """Accuracy of the likeliest scheme: of all texts, and balanced, the mean over schemes."""
+    right = scores.argmax(axis=1) == true
+    show(f"{label}: four-way", right)
+    shares = [right[true == number].mean() for number in range(len(SCHEMES))]
+    print(f"{label}: four-way, mean over the schemes {np.mean(shares):.4f}")
+    for number, scheme in enumerate(SCHEMES):
+        show(f"{label}: of {scheme}", right[true == number])
+        wrong = scores.argmax(axis=1)[(true == number) & ~right]
+        if len(wrong):
+            print(f"    called {dict(Counter(SCHEMES[k] for k in wrong))}")
+
+
+def show_totals(label: str, scores: Any, true: Any, show: Show, draws: int = 400) -> None:
     """Accuracy with known totals over random draws of 20 texts of each scheme."""
     random = np.random.default_rng(0)
     num = min(20, *np.bincount(true, minlength=4))
@@ -272,34 +312,71 @@ def show_totals(label: str, scores: Any, true: Any, show: Any, draws: int = 400)
     show(f"{label}: draws without a mistake ({num} each)", perfect)
 
 
-def show_rates(label: str, scores: Any, true: Any, show: Any) -> None:
-    """Marked texts found at 1 % false alarms, by the log-ratio to none."""
+def show_rates(kind: str, chosen: list[Score], bias: float, show: Show) -> None:
+    """Marked texts found at 1 % false alarms, by the log-ratio to none, its keys pooled."""
+    random = np.random.default_rng(0)
     for number, scheme in enumerate(SCHEMES[1:], start=1):
-        ratio = scores[:, number] - scores[:, 0]
-        unmarked = np.sort(ratio[true == 0])
-        if len(unmarked) and (true == number).any():
+        unmarked = [
+            row.evidence_ratios(kind, number, bias) for row in chosen if row.scheme == "none"
+        ]
+        marked = [row.evidence_ratios(kind, number, bias) for row in chosen if row.scheme == scheme]
+        if not unmarked or not marked:
+            continue
+        unmarked, marked = np.array(unmarked), np.array(marked)[:, 0]
+
+        def found(null: Any, ratios: Any) -> Any:
             # the threshold that at most one unmarked text in a hundred reaches
-            threshold = unmarked[len(unmarked) - 1 - len(unmarked) // 100]
-            show(f"{label}: {scheme} found at 1 % FPR", ratio[true == number] > threshold)
+            return ratios > np.sort(null, axis=None)[null.size - 1 - null.size // 100]
+
+        label = f"{kind}: {scheme} found at 1 % of {unmarked.size} nulls"
+        show(label, found(unmarked, marked))
+        drawn = [
+            found(
+                unmarked[random.integers(len(unmarked), size=len(unmarked))],
+                marked[random.integers(len(marked), size=len(marked))],
+            ).mean()
+            for _ in range(1000)
+        ]
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        print(f"    bootstrap over texts, threshold included [{low:.4f}, {high:.4f}]")
 
 
-def show_counts(kind: str, chosen: list[Any], show: Any) -> None:
+def show_bound(kind: str, rows: list[Score], bias: float) -> None:
+    """What no detector can exceed: the power of the true likelihood ratio (Neyman and Pearson).
+
+    Unedited soft texts are drawn from the very distribution that the ratio assumes, so the false
+    alarms of a threshold are the mean of ``exp(-ratio)`` over the soft texts above it.
+    """
+    ratios = []
+    for row in rows:
+        if row.scheme == "soft" and row.has(kind):
+            scores = row.log_likelihoods(kind, bias, edit_rate=0.0)
+            ratios.append(scores[3] - scores[0])
+    if ratios:
+        ratios = np.sort(ratios)[::-1]
+        false_alarms = np.cumsum(np.exp(-ratios)) / len(ratios)
+        num = int((false_alarms <= 0.01).sum())
+        print(f"{kind}: the true ratio finds {num} of {len(ratios)} soft texts at 1 % false alarms")
+
+
+def show_counts(kind: str, chosen: list[Score], show: Show) -> None:
     """The same texts attributed by counting."""
+    if not chosen:
+        return
     numbers = {
-        key: np.array([row[kind][key] for row in chosen])
+        key: np.array([row.evidence[kind][key] for row in chosen])
         for key in ("num_scored", "num_green", "num_e", "num_letters")
     }
-    if not len(numbers["num_e"]):
-        return
     counts = evaluate_counts(numbers["num_scored"], numbers["num_green"], 0.5)
-    true = np.array([SCHEMES.index(row["scheme"]) for row in chosen])
+    true = np.array([SCHEMES.index(row.scheme) for row in chosen])
     scores = count_log_likelihoods(counts, numbers["num_e"], numbers["num_letters"], 0.5, 2.0)
-    show(f"{kind}, bias 2, by counts: four-way", scores.argmax(axis=1) == true)
+    if len(np.unique(true)) == len(SCHEMES):
+        show(f"{kind}, bias 2, by counts: four-way", scores.argmax(axis=1) == true)
     found = counts.p_value <= 0.01
     show(f"{kind}, by counts: soft found at p <= 1 %", found[true == 3])
 
 
-def false_alarms(args: argparse.Namespace, show: Any, num_keys: int = 10) -> None:
+def false_alarms(args: argparse.Namespace, show: Show, num_keys: int = 10) -> None:
     """Test 1,000 unmarked texts under fresh keys at the nominal level of 1 %."""
     tokenizer = load_tokenizer(load_spec(args.backbone, args.path))
     texts = [json.loads(line) for line in (args.folder / "texts.jsonl").read_text().splitlines()]
@@ -328,9 +405,11 @@ def main() -> None:
     parser.add_argument("--texts-other", type=int, default=200, help="soft texts at bias 1 and 4")
     parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument(
-        "--prompted-every", type=int, default=4, help="score each n-th text with its prompt too"
+        "--substituted-every", type=int, default=1, help="score each n-th text substituted too"
     )
-    parser.add_argument("--substituted-every", type=int, default=1, help="the same, substituted")
+    parser.add_argument(
+        "--fresh-keys", type=int, default=4, help="other keys to score unmarked texts under"
+    )
     parser.add_argument("--human", type=Path, help="unmarked texts, one a line, for false alarms")
     parser.add_argument("--part", default="1/1", help="K/N: score the K-th of N parts only")
     parser.add_argument("--limit", type=int, help="score so many texts at most")
