@@ -7,14 +7,17 @@ white. Figures are drawn with matplotlib's object interface and never open a win
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -81,6 +84,21 @@ def series_style(index: int) -> dict[str, Any]:
 def legend_beside(axes: Axes, **kwargs: Any) -> None:
     """Put a panel's legend to its right, where it hides no data."""
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8, **kwargs)
+
+
+def count_ticks(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis of counts as ``20k  50k  100k``, without crowding it.
+
+    Args:
+        axis: ``axes.xaxis`` or ``axes.yaxis``.
+        low: Smallest value shown.
+        high: Largest value shown.
+    """
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def ink_on(rgba: Sequence[float]) -> str:

@@ -23,6 +23,7 @@ from src.algorithms import scaling
 from src.algorithms.scaling import BalancedLaw, Fit, IsoFlop, JointLaw, Runs
 from src.reports.figures import (
     COLORS,
+    count_ticks,
     legend_beside,
     new_figure,
     save_figure,
@@ -329,6 +330,7 @@ class ScalingReport:
                 fitted = law.loss(grid, level) if is_n else law.loss(level, grid)
                 panel.loglog(grid, fitted, color=style["color"], linestyle=style["linestyle"])
             panel.set(xlabel=label, ylabel="loss (nats a token)")
+            count_ticks(panel.xaxis, grid[0], grid[-1])
             _plain_log_ticks(panel, runs.loss)
             legend_beside(panel)
         formula = f"{law.E:.3g} + {law.A:.3g}/N^{law.alpha:.3g} + {law.B:.3g}/D^{law.beta:.3g}"
@@ -344,6 +346,7 @@ class ScalingReport:
             panel.semilogx(x, percent, linestyle="", marker="o", color=COLORS[0], alpha=0.7)
             panel.axhline(0, color="black", linewidth=0.8)
             panel.set(xlabel=label, ylabel="observed over fitted, %")
+            count_ticks(panel.xaxis, x.min(), x.max())
         axes[2].hist(percent, bins=min(30, max(5, len(runs) // 3)), color=COLORS[0], alpha=0.8)
         axes[2].set(xlabel="observed over fitted, %", ylabel="runs")
         axes[2].set_title(f"median |residual| {np.median(np.abs(percent)):.2g} %")
@@ -358,12 +361,13 @@ class ScalingReport:
         if surface.max() > surface.min() * (1 + 1e-6):
             levels = np.geomspace(surface.min(), surface.max(), 11)[1:-1]
             contours = axes.contour(n, d, surface, levels=levels, cmap="cividis", linewidths=1)
-            axes.clabel(contours, fmt="%.2f", fontsize=7)
+            axes.clabel(contours, fmt="%.2f", fontsize=7, colors="0.2")
         computes = np.geomspace(runs.flops.min() / 10, runs.flops.max() * 10, 100)
         n_opt, d_opt = law.optimum(computes, flops)
         is_seen = (n_opt > n[0]) & (n_opt < n[-1]) & (d_opt > d[0]) & (d_opt < d[-1])
         n_opt, d_opt = n_opt[is_seen], d_opt[is_seen]
-        axes.plot(n_opt, d_opt, color=COLORS[1], linewidth=2.2, label="efficient frontier")
+        if len(n_opt):
+            axes.plot(n_opt, d_opt, color=COLORS[1], linewidth=2.2, label="efficient frontier")
         for i, c in enumerate(np.geomspace(runs.flops.min(), runs.flops.max(), 3)):
             axes.plot(
                 n, c / (flops * n), color="0.45", linestyle=":", linewidth=1,
@@ -382,8 +386,11 @@ class ScalingReport:
         axes.set(
             xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]),
             xlabel="N (parameters)", ylabel="D (tokens)",
-            title=f"Iso-loss contours (nats); N_opt ~ C^{law.exponent:.3f}",
+            title=f"Iso-loss contours (nats); N_opt ~ C^{law.exponent:.3f}"
+            + ("" if len(n_opt) else ", off this map"),
         )  # fmt: skip
+        count_ticks(axes.xaxis, n[0], n[-1])
+        count_ticks(axes.yaxis, d[0], d[-1])
         axes.legend(loc="upper left", frameon=True, framealpha=0.9)
         save_figure(figure, self.output_dir / "frontier.png")
 
