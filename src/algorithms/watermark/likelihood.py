@@ -40,8 +40,8 @@ EDIT_WEIGHTS = (0.494, 0.2, 0.1, 0.1, 0.06, 0.04, 0.003, 0.003)
 #: Share of replacements that the model itself might have written; the others are uniform.
 FLUENT_SHARE = 0.02
 
-#: Positions whose logits are reduced at once: 100 of 49,152 take 20 MB.
-_POSITIONS = 128
+#: Positions whose logits are reduced at once: 16 of 49,152 take 3 MB and stay in cache.
+_POSITIONS = 16
 #: Positions that the model sees at once, padding included: 16 texts of 128 tokens.
 _BATCH_POSITIONS = 2048
 
@@ -109,14 +109,14 @@ def token_statistics(
     """
     columns: list[list[Tensor]] = [[] for _ in range(6)]
     without_e = (~with_e).float()
+    penalty = torch.zeros(unusable.shape, device=logits.device).masked_fill(unusable, -torch.inf)
     for start in range(0, len(ids), _POSITIONS):
         part = slice(start, start + _POSITIONS)
         picked = ids[part]
         scores = logits[part].float() / temperature
         # a text may hold an id that no scheme draws: it keeps a mass, of its own position only
-        banned = unusable.expand(len(picked), -1).clone()
-        banned.scatter_(1, picked[:, None], False)
-        log_probs = scores.masked_fill_(banned, -torch.inf).log_softmax(dim=1)
+        own = scores.gather(1, picked[:, None])
+        log_probs = (scores + penalty).scatter_(1, picked[:, None], own).log_softmax(dim=1)
         probs = log_probs.exp()
         green = green_list.rows(contexts[part])
         mass = (probs * green).sum(dim=1).double()
