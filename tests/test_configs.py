@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src import entry  # noqa: F401  (registers the resolvers)
@@ -107,3 +107,12 @@ def test_backbones_say_what_they_are() -> None:
         spec = OmegaConf.load(CONFIGS / "backbone" / f"{name}.yaml")
         assert spec.name == name
         assert spec.family in ("t5", "causal_lm", "clip")
+
+
+@pytest.mark.parametrize("method", ["lora", "adapter", "prefix_tuning"])
+def test_methods_on_svamp_train_at_most_a_twentieth(method: str) -> None:
+    cfg = composed("train", "experiment=svamp", f"model={method}")
+    model = instantiate(cfg.model, _convert_="all")
+    model.configure_model()
+    trainable, total = model.parameter_counts()
+    assert 0 < trainable <= 0.05 * total
