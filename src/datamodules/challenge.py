@@ -28,6 +28,7 @@ from typing import Any
 
 from src.algorithms.answers import Expression, evaluate, parse_infix, to_infix
 from src.datamodules.problems import MathProblems, Split
+from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.readers import Problem, read, unmask
 from src.datamodules.worlds import make_story
 
@@ -159,6 +160,8 @@ class ChallengedProblems(MathProblems):
         tokenizer: See :class:`MathProblems`.
         num_generated: Generated problems (``src/datamodules/worlds.py``) added to the training
             split, at least 0.
+        num_procedural: Problems of the training templates of ``src/datamodules/stories.py`` added
+            to the training split, at least 0.
         num_distracted: Copies of training problems with an irrelevant quantity put in, at least 0.
         challenge: ``ASDiv.xml``. If given, its held-out part is taken out of training and, where
             ``test`` is not given, its variations are the test split.
@@ -172,15 +175,22 @@ class ChallengedProblems(MathProblems):
         self,
         tokenizer: Any,
         num_generated: int = 0,
+        num_procedural: int = 0,
         num_distracted: int = 0,
         challenge: str | None = None,
         **problems: Any,
     ) -> None:
-        for name, value in (("num_generated", num_generated), ("num_distracted", num_distracted)):
+        added = {
+            "num_generated": num_generated,
+            "num_procedural": num_procedural,
+            "num_distracted": num_distracted,
+        }
+        for name, value in added.items():
             if value < 0:
                 raise ValueError(f"data.{name} is {value}, expected at least 0.")
         super().__init__(tokenizer, **problems)
-        self.num_generated, self.num_distracted = num_generated, num_distracted
+        self.num_generated, self.num_procedural = num_generated, num_procedural
+        self.num_distracted = num_distracted
         self.challenge = challenge
 
     def _load(self, split: Split) -> None:
@@ -202,6 +212,7 @@ class ChallengedProblems(MathProblems):
         base = [p for p in self.problems["train"] if p.equation is not None]
         added = [_distract(rng.choice(base), rng, "distracted") for _ in range(self.num_distracted)]
         added += [_generated(rng) for _ in range(self.num_generated)]
+        added += ProceduralProblems("train", self.seed).take(self.num_procedural)
         self.problems["train"] = [*self.problems["train"], *(p for p in added if p is not None)]
 
 

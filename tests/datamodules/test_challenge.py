@@ -116,17 +116,19 @@ def test_generated_and_distracted_problems_join_training_alone(tmp_path: Path, a
     train.write_text("\n".join(lines), encoding="utf-8")
     data = ChallengedProblems(
         _Words(), source="mawps_asdiv", train=str(train), mask_numbers=True, val_fraction=0.2,
-        challenge=str(asdiv), num_generated=11, num_distracted=4,
+        challenge=str(asdiv), num_generated=11, num_procedural=7, num_distracted=4,
     )  # fmt: skip
     data.setup("fit")
     data.setup("test")
     sources = [p.meta["source"] for p in data.problems["train"]]
     assert sources.count("worlds") == 11
-    assert len(sources) == 5 + 4 + 11
+    assert sources.count("procedural") == 7
+    assert len(sources) == 5 + 4 + 11 + 7
     assert all(p.meta["source"] == "mawps_asdiv" for p in data.problems["val"])
     assert {p.meta["category"] for p in data.problems["test"]} >= {"reasoning", "structure"}
 
 
-def test_negative_counts_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_generated"):
-        ChallengedProblems(_Words(), num_generated=-1)
+@pytest.mark.parametrize("name", ["num_generated", "num_procedural", "num_distracted"])
+def test_negative_counts_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        ChallengedProblems(_Words(), **{name: -1})
