@@ -69,6 +69,8 @@ from src.reports.watermark import wilson_interval  # noqa: E402
 NUM_TOKENS = 100
 #: Texts scored between two writes.
 SCORED_AT_ONCE = 16
+#: The text as it is; its first 25 tokens after the prompt; with a fifth of its tokens substituted.
+KINDS = ["whole", "prompted", "substituted"]
 AS_WRITTEN = {"clean_up_tokenization_spaces": False}
 
 
@@ -150,11 +152,16 @@ def score(args: argparse.Namespace) -> None:
             ids = encode(tokenizer, row["text"])
             found.append({"scheme": row["scheme"], "bias": marks[i].bias, "evidence": {}})
             found[i] |= {"is_intact": ids == row["token_ids"], "statistics": {}}
-            variants.append((i, "whole", ids, []))
-            if row["scheme"] in ("none", "soft") and marks[i].bias == 2.0:
+            if "whole" in args.kinds:
+                variants.append((i, "whole", ids, []))
+            if (
+                "prompted" in args.kinds
+                and row["scheme"] in ("none", "soft")
+                and marks[i].bias == 2.0
+            ):
                 prompt = tokenizer(row["prompt"])["input_ids"]
                 variants.append((i, "prompted first 25", ids[:25], prompt))
-            if number % args.substituted_every == 0:
+            if "substituted" in args.kinds and number % args.substituted_every == 0:
                 random = np.random.default_rng(number)
                 edited = attack_ids(ids, "substitution", 0.2, random, replacements)
                 edited = encode(tokenizer, tokenizer.decode(edited, **AS_WRITTEN))
@@ -404,6 +411,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1000, help="texts of each scheme at bias 2")
     parser.add_argument("--texts-other", type=int, default=200, help="soft texts at bias 1 and 4")
     parser.add_argument("--batch-size", type=int, default=40)
+    parser.add_argument(
+        "--kinds", nargs="+", default=KINDS, choices=KINDS, help="what to score of each text"
+    )
     parser.add_argument(
         "--substituted-every", type=int, default=1, help="score each n-th text substituted too"
     )
