@@ -606,6 +606,30 @@ def parse_output(text: str, target: str, numbers: Sequence[str] = ()) -> Fractio
     return None
 
 
+def most_plausible(values: Sequence[Fraction | None], numbers: Sequence[str]) -> int:
+    """Choose among candidate answers, the likeliest first, as a careful pupil would.
+
+    Args:
+        values: What each candidate is worth; None where it is worth nothing.
+        numbers: The numbers that the problem gives.
+
+    Returns:
+        The index of the first value that is not negative and, where all numbers given are whole,
+        whole; of the first that is a number where none is; else 0.
+    """
+    given = [to_fraction(number) for number in numbers]
+    is_whole = all(number.denominator == 1 for number in given)
+    numeric = [i for i, value in enumerate(values) if value is not None]
+    plausible = (
+        i
+        for i in numeric
+        if (value := values[i]) is not None
+        and value >= 0
+        and (value.denominator == 1 or not is_whole)
+    )
+    return next(plausible, numeric[0] if numeric else 0)
+
+
 def answers_match(
     prediction: Fraction | None, gold: Fraction, tolerance: Fraction | int = 0
 ) -> bool:

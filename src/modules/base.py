@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers.models.t5.modeling_t5 import T5Block
 
-from src.algorithms.answers import answers_match, parse_output
+from src.algorithms.answers import answers_match, most_plausible, parse_output
 from src.algorithms.peft import load_method, method_record, read_record, save_method
 from src.backbones import load_t5, load_tokenizer
 from src.modules.metrics import AnswerAccuracy
@@ -39,7 +39,8 @@ class Seq2Seq(LightningModule):
         label_smoothing: Mass spread over the vocabulary, in [0, 1).
         target: What the model writes: ``equation``, ``rationale`` or ``answer``.
         max_new_tokens: Longest answer generated, in tokens.
-        num_beams: Beams of the search; 1 is greedy.
+        num_beams: Beams of the search, of which the most plausible counts (see
+            :func:`src.algorithms.answers.most_plausible`); 1 is greedy.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -237,28 +238,32 @@ class Seq2Seq(LightningModule):
             batch: A batch as the module docstring describes it.
 
         Returns:
-            A row for each problem: ``index``, ``question``, ``gold``, ``output`` (the text as it
-            was generated), ``parsed`` (the number in it, as a fraction; None if there is none),
-            ``correct``.
+            A row for each problem: ``index``, ``question``, ``gold``, ``output`` (the text of
+            the most plausible beam), ``parsed`` (the number in it, as a fraction; None if there is
+            none), ``correct``.
         """
+        width = self.hparams["num_beams"]
         token_ids = self.model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             max_new_tokens=self.hparams["max_new_tokens"],
-            num_beams=self.hparams["num_beams"],
+            num_beams=width,
+            num_return_sequences=width,
             do_sample=False,
         )
         outputs = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         rows = []
-        for position, output in enumerate(outputs):
-            parsed = parse_output(output, self.hparams["target"], batch["numbers"][position])
-            gold = Fraction(batch["gold"][position])
+        for position, numbers in enumerate(batch["numbers"]):
+            beams = outputs[position * width : (position + 1) * width]
+            values = [parse_output(beam, self.hparams["target"], numbers) for beam in beams]
+            best = most_plausible(values, numbers)
+            parsed, gold = values[best], Fraction(batch["gold"][position])
             rows.append(
                 {
                     "index": int(batch["index"][position]),
                     "question": batch["question"][position],
                     "gold": str(gold),
-                    "output": output,
+                    "output": beams[best],
                     "parsed": None if parsed is None else str(parsed),
                     "correct": answers_match(parsed, gold, Fraction(batch["tolerance"][position])),
                 }

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 
-from src.algorithms.answers import answers_match, parse_output
+from src.algorithms.answers import answers_match
 from src.algorithms.prompting import (
     FittedPrompt,
     Messages,
@@ -208,7 +208,6 @@ class _Adapted(_Asked):
         path = find_checkpoint(where) if find_checkpoint is not None else Path(where)
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         data = saved.get("datamodule_hyper_parameters", {})
-        self.target = data.get("target", "equation")
         self.mask_numbers = data.get("mask_numbers", False)
         self.task_prefix = data.get("task_prefix", "solve: ")
         self.module = restore(path)
@@ -222,24 +221,19 @@ class _Adapted(_Asked):
     ) -> list[Row]:
         asked = batch["masked"] if self.mask_numbers else batch["question"]
         prompts = [self.task_prefix + text for text in asked]
-        token_ids = self.tokenizer(prompts)["input_ids"]
-        outputs = generate(
-            self.model,
-            self.tokenizer,
-            token_ids,
-            self.module.hparams["max_new_tokens"],
-            num_beams=self.module.hparams["num_beams"],
-        )
+        encoded = self.tokenizer(prompts, padding=True, return_tensors="pt").to(self.model.device)
+        num_prompt_tokens = encoded["attention_mask"].sum(1).tolist()
+        answered = self.module.answer({**batch, **encoded})
         rows = []
-        for i, output in enumerate(outputs):
-            parsed = parse_output(output.text, self.target, batch["numbers"][i])
+        for i, (answer, prompt) in enumerate(zip(answered, prompts, strict=True)):
+            parsed = None if answer["parsed"] is None else Fraction(answer["parsed"])
             row = _row(batch, i, parsed)
             row |= {
                 "model": self.name,
-                "prompt": prompts[i],
-                "output": output.text,
-                "num_prompt_tokens": len(token_ids[i]),
-                "num_tokens": output.num_tokens,
+                "prompt": prompt,
+                "output": answer["output"],
+                "num_prompt_tokens": num_prompt_tokens[i],
+                "num_tokens": len(self.tokenizer(answer["output"])["input_ids"]),
                 "num_examples": 0,
                 "num_examples_dropped": 0,
             }

@@ -19,6 +19,7 @@ from src.algorithms.answers import (
     find_numbers,
     format_number,
     infix_to_prefix,
+    most_plausible,
     parse_infix,
     parse_output,
     parse_prefix,
@@ -315,3 +316,18 @@ def test_answers_match_within_the_tolerance_only():
     assert not answers_match(Fraction("0.3333"), third)
     assert answers_match(Fraction("0.3333"), third, Fraction(1, 1000))
     assert not answers_match(None, third, Fraction(10))
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "chosen"),
+    [
+        ([Fraction(-2), Fraction(5, 2), Fraction(4)], ["7", "9"], 2),  # neither negative nor split
+        ([Fraction(5, 2), Fraction(4)], ["7.5", "3"], 0),  # parts are given, so parts may come out
+        ([None, Fraction(-2), Fraction(3)], ["7", "9"], 2),
+        ([None, Fraction(-2), Fraction(1, 2)], ["7", "9"], 1),  # a number rather than none
+        ([None, None], ["7"], 0),
+        ([Fraction(0), Fraction(4)], ["7", "7"], 0),
+    ],
+)
+def test_the_first_plausible_answer_is_chosen(values, numbers, chosen):
+    assert most_plausible(values, numbers) == chosen
