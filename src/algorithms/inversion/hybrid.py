@@ -6,9 +6,9 @@ closer: the length is found, not given. A second beam that only appends runs bes
 towers, which reward prefixes.
 
 Repair: expand the best unexpanded states. First delete each token and refill the gaps, which
-covers replacements and moves of one token; then gradient replacements, changes of order, pairs of
-deletions; at last, restarts from what is left when a part of the best state is taken out at
-random.
+covers replacements and moves of one token; then changes of order, a sweep over all places that
+finds out what belongs there, pairs of deletions; at last, restarts from what is left when a part of
+the best state is taken out at random.
 
 Nothing here claims identity; :func:`.search.invert` does, and ends the search.
 """
@@ -30,6 +30,15 @@ from src.algorithms.inversion.priors import Dictionary
 from src.algorithms.inversion.search import Answer, Board, Gradients, Request, Scored, Searcher
 
 States = Generator[Request, Answer, list[State]]
+
+#: Candidates of a kind when a state is expanded for the first, second, ... time.
+WIDTHS = (16, 48, 96, 384, 1536)
+
+#: Random tokens put into a place to learn what belongs there, likewise.
+NUM_RANDOM = (0, 0, 128, 512, 512)
+
+#: Random tokens whose mean gradient stands for a blank's.
+NUM_BLANKS = 8
 
 
 @dataclass(frozen=True)
@@ -114,10 +123,21 @@ class _Run:
         states.sort(key=lambda s: (-s.cosine, s.ids))
         for state in states[:64]:
             self.pool[state.ids] = state
-        if len(self.pool) > 600:
-            keep = sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids))[:300]
+        if len(self.pool) > 1000:
+            keep = [s for niche in self.niches() for s in niche[:40]]
             self.pool = {s.ids: s for s in keep}
         return states
+
+    def niches(self) -> list[list[State]]:
+        """Sort the pool's states by length: best first, the length of the best state first.
+
+        A longer phrase comes closer to any target by chance, so states compete with those of
+        their own length only.
+        """
+        by_length: dict[int, list[State]] = {}
+        for state in sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids)):
+            by_length.setdefault(len(state.ids), []).append(state)
+        return list(by_length.values())
 
     def insertions(
         self, states: Sequence[State], count: int, temperature: float = 0.0, append: bool = False
@@ -130,27 +150,15 @@ class _Run:
                 found += rows
             found.sort(key=lambda pair: (-pair[0], pair[1]))
             return found
-        # Without a proposer: gradients at a blank in each gap, and the table.
-        blank = v.blank if v.blank is not None else self._filler()
-        requests: list[tuple[State, int, Ids]] = []
+        # Without a proposer: gradients in each gap, and the table.
+        places = [
+            (s, gap) for s in states for gap in ([len(s.ids)] if append else range(len(s.ids) + 1))
+        ]
+        slopes = yield from self.slopes([(s.ids[:gap], s.ids[gap:]) for s, gap in places])
         for state in states:
-            n = len(state.ids)
-            gaps = [n] if append else range(n + 1)
-            for gap in gaps:
-                requests.append((state, gap, (*state.ids[:gap], blank, *state.ids[gap:])))
-        if self.board.left < 3 * len(requests):
-            requests = requests[: self.board.left // 3]
-        by_state: dict[Ids, list[tuple[int, Tensor]]] = {}
-        lengths = sorted({len(r[2]) for r in requests})
-        for length in lengths:
-            part = [r for r in requests if len(r[2]) == length]
-            answers = yield Gradients([r[2] for r in part])
-            for (state, gap, _), (grad, _) in zip(part, answers, strict=True):
-                at = len(v.encoder.prefix) + gap
-                by_state.setdefault(state.ids, []).append((gap, grad[at]))
-        for state in states:
-            if state.ids in by_state:
-                rows = v.gradient_insertions(state, by_state[state.ids], count)
+            own = [(g, x) for (s, g), x in zip(places, slopes, strict=False) if s is state]
+            if own:
+                rows = v.gradient_insertions(state, own, count)
                 found += [(-rank, ids) for rank, (_, ids) in enumerate(rows)]
             tokens = v.table_tokens(target, state, max(4, count // 4))
             gaps = [len(state.ids)] if append else range(len(state.ids) + 1)
@@ -160,13 +168,71 @@ class _Run:
         found.sort(key=lambda pair: (-pair[0], pair[1]))
         return found
 
-    def _filler(self) -> int:
-        """Give the token nearest to the mean embedding: a blank for towers that have none."""
-        if not hasattr(self.v, "filler"):
-            distance = (self.v.weight - self.v.mean).norm(dim=-1)
-            distance[~self.v.allowed] = torch.inf
-            self.v.filler = int(distance.argmin())  # pyright: ignore[reportAttributeAccessIssue]
-        return self.v.filler  # pyright: ignore[reportAttributeAccessIssue]
+    def slopes(self, places: Sequence[tuple[Ids, Ids]]) -> Generator[Request, Answer, list[Tensor]]:
+        """Differentiate the cosine by the embedding of a blank between two parts.
+
+        On a tower that knows no blank, the mean over random tokens stands for it.
+
+        Args:
+            places: What stands before and behind each blank.
+
+        Returns:
+            A gradient (width,) for as many of the places as the budget pays for.
+        """
+        v, first = self.v, len(self.v.encoder.prefix)
+        blanks = [v.blank] if v.blank is not None else self._random_tokens(NUM_BLANKS)
+        places = places[: self.board.left // (3 * len(blanks))]
+        rows = [(*head, token, *tail) for head, tail in places for token in blanks]
+        slopes: list[Tensor] = [v.mean] * len(places)
+        for length in sorted({len(ids) for ids in rows}):
+            which = [k for k, (head, tail) in enumerate(places) if len(head + tail) == length - 1]
+            answers = yield Gradients([ids for ids in rows if len(ids) == length])
+            for k, at in enumerate(which):
+                part = answers[k * len(blanks) : (k + 1) * len(blanks)]
+                slopes[at] = torch.stack([g[first + len(places[at][0])] for g, _ in part]).mean(0)
+        return slopes
+
+    def _random_tokens(self, count: int) -> list[int]:
+        return self.rng.sample(self.v.tokens, min(count, len(self.v.tokens)))
+
+    def probe(self, head: Ids, tail: Ids, width: int, num_random: int) -> States:
+        """Find out which token belongs between two parts, and evaluate the ``width`` likeliest.
+
+        Half of them are the gradient's, half are regressed on ``num_random`` random tokens.
+        """
+        v = self.v
+        rows: dict[Ids, int] = {}
+
+        def put(tokens: Sequence[int]) -> list[Ids]:
+            made = {(*head, token, *tail): token for token in tokens}
+            rows.update(made)
+            return list(made)
+
+        slopes = yield from self.slopes([(head, tail)])
+        steepest = [t for slope in slopes for t in v.steepest_tokens(slope, width)]
+        states: list[State] = []
+        likely: list[int] = []
+        if num_random:
+            states = yield from self.score(put(self._random_tokens(num_random)), "probe")
+            states = [s for s in states if s.ids in rows]
+        if len(states) > 1:
+            z = torch.stack([s.z for s in states])
+            tokens = [rows[s.ids] for s in states]
+            likely = v.regressed_tokens(tokens, z, self.board.target, width)
+        chosen = [t for pair in zip(likely, steepest, strict=False) for t in pair] or steepest
+        states += yield from self.score(put(chosen[:width]), "probe")
+        return sorted((s for s in states if s.ids in rows), key=lambda s: (-s.cosine, s.ids))
+
+    def sweep(
+        self, state: State, order: Sequence[int], width: int, num_random: int
+    ) -> Generator[Request, Answer, State]:
+        """Probe the places of a phrase one after the other, keeping each token that is better."""
+        for at in order:
+            ids = state.ids
+            found = yield from self.probe(ids[:at], ids[at + 1 :], width, num_random)
+            if found and found[0].cosine > state.cosine:
+                state = found[0]
+        return state
 
     # ----------------------------------------------------------------- search
 
@@ -180,11 +246,15 @@ class _Run:
             self.pool |= {s.ids: s for s in start[1:]}
         if len(start) > 1:
             yield from self.grow(start[1:], self.s.beam, self.s.width)
-        # Without a proposer the cosine alone leads, and it needs more company.
-        beam = self.s.beam if self.v.proposer is not None else max(self.s.beam, 16)
+        appends = self.s.append_only or (self.s.append_only is None and self.causal)
+        if appends and self.v.proposer is None:  # gradients at one gap are cheaper than at all
+            yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
+        # Without a proposer the cosine alone leads, and it needs more company where that is cheap.
+        cheap = self.v.proposer is None and self.v.blank is not None
+        beam = max(self.s.beam, 16) if cheap else self.s.beam
         yield from self.grow([self.empty], beam, self.s.width)
-        if self.s.append_only or (self.s.append_only is None and self.causal):
-            yield from self.grow([self.empty], beam, self.s.width, append=True)
+        if appends and self.v.proposer is not None:
+            yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
         yield from self.repair()
 
     def grow(
@@ -196,7 +266,10 @@ class _Run:
         append: bool = False,
         move: str = "insert",
     ) -> Generator[Request, Answer, None]:
-        """Extend phrases token by token until that stops helping."""
+        """Extend phrases token by token until that stops helping.
+
+        Without a proposer, each level's best is swept before it is extended.
+        """
         level = start
         best, stale = -1.0, 0
         while level and stale < self.s.patience and self.board.left > 0:
@@ -205,11 +278,14 @@ class _Run:
             else:
                 ranked = yield from self.insertions(level, width, temperature, append)
                 belief = self._beliefs(level, ranked)
-                found = yield from self.score(
-                    [ids for _, ids in ranked], move, limit=width * len(level)
-                )
+                # Beams that differ in where they insert may meet: what is known costs nothing.
+                meet = self.score if self.v.proposer is not None else self._with_embeddings
+                found = yield from meet([ids for _, ids in ranked], move, width * len(level))
                 found = [replace(s, belief=belief.get(s.ids, -9.0)) for s in found]
                 level = self._choose(found, beam)
+            if level and self.v.proposer is None and self.s.use_gradient:
+                places = range(len(level[0].ids))
+                level[0] = yield from self.sweep(level[0], places, width, 0)
             if level and level[0].cosine > best + 1e-7:
                 best, stale = level[0].cosine, 0
             else:
@@ -254,7 +330,7 @@ class _Run:
         v, target = self.v, self.board.target
         if v.table is None:
             ranked = yield from self.insertions([self.empty], 64)
-            found = yield from self.score([ids for _, ids in ranked], "insert", limit=128)
+            found = yield from self._with_embeddings([i for _, i in ranked], "insert", limit=128)
             return found[: 2 * beam]
         tokens = v.table_tokens(target, None, 2 * beam)
         cosines = v.table @ target + v.mask.clamp(-2, 0)
@@ -298,24 +374,28 @@ class _Run:
                 rounds += 1
 
     def _next(self) -> State | None:
-        """Choose the state to expand: the best, a level deeper costing as much as a worse rank."""
-        ranked = sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids))[:24]
+        """Choose the state to expand: the best of the best length.
+
+        Another depth and a worse length each count as much as three ranks among its length.
+        """
         options = [
-            (rank + 3 * self.expanded.get(s.ids, 0), rank, s)
-            for rank, s in enumerate(ranked)
-            if self.expanded.get(s.ids, 0) < 3
+            (rank + 3 * self.expanded.get(s.ids, 0) + 3 * place, place, rank, s)
+            for place, niche in enumerate(self.niches())
+            for rank, s in enumerate(niche[:24])
+            if self.expanded.get(s.ids, 0) < len(WIDTHS)
         ]
-        return min(options, key=lambda o: o[:2])[2] if options else None
+        return min(options, key=lambda o: o[:3])[3] if options else None
 
     def expand(self, state: State, depth: int) -> Generator[Request, Answer, None]:
-        """Evaluate a state's neighbourhood: depth 0 the likeliest, 2 the most."""
+        """Evaluate a state's neighbourhood, ``WIDTHS[depth]`` candidates of a kind."""
         ids, n = state.ids, len(state.ids)
-        width = (16, 48, 96)[depth]
+        width = WIDTHS[depth]
         if depth == 0:
             again = self.v.encoder.canonical(ids)
             yield from self.score([again], "canonical")
         cut = yield from self._with_embeddings(moves.deletions(ids) if n > 1 else [], "delete")
         refill = [state, *cut]
+        worth = {s.ids: -s.cosine for s in cut}
         ranked = yield from self._refill(refill, width)
         yield from self.score([i for _, i in ranked], "refill", limit=width * max(4, n))
         if depth == 0:
@@ -325,11 +405,15 @@ class _Run:
             yield from self.score(list(moves.swaps(ids)), "swap", limit=200)
             exchanged = list(moves.segment_swaps(ids, 2 + depth))
             yield from self.score(exchanged, "exchange", limit=300 * depth)
-        if self.s.use_gradient and (depth > 0 or self.v.proposer is None) and self.board.left > 3:
-            ((grad, _),) = yield Gradients([ids])
-            first = len(self.v.encoder.prefix)
-            rows = self.v.gradient_replacements(ids, grad[first : first + n], 2 * width)
-            yield from self.score([i for _, i in rows], "hotflip")
+        if self.s.use_gradient and (depth > 0 or self.v.proposer is None):
+            if self.board.left > 3:
+                ((grad, _),) = yield Gradients([ids])
+                first = len(self.v.encoder.prefix)
+                rows = self.v.gradient_replacements(ids, grad[first : first + n], 2 * width)
+                yield from self.score([i for _, i in rows], "hotflip")
+            # The token that is missed least is probed first.
+            order = sorted(range(n), key=lambda k: worth.get((*ids[:k], *ids[k + 1 :]), 0.0))
+            yield from self.sweep(state, order, width, NUM_RANDOM[depth])
         if depth > 0 and n > 3:
             pairs = [
                 tuple(t for k, t in enumerate(ids) if k not in (i, j))
@@ -370,7 +454,7 @@ class _Run:
 
     def restart(self, rounds: int) -> Generator[Request, Answer, None]:
         """Take a random part out of a good state, and grow again with noise."""
-        good = sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids))[:8]
+        good = [s for niche in self.niches()[:3] for s in niche[:4]]
         base = self.rng.choice(good) if good else self.empty
         n = len(base.ids)
         beam, width = self.s.beam + 2 * (rounds % 4), self.s.width

@@ -1,8 +1,10 @@
 """Candidates for the next evaluation: insertions, replacements, deletions, and changes of order.
 
-Where a token is wanted, three sources propose it: the trained proposer (if there is one), the
-gradient of the cosine by the token embeddings (HotFlip: Ebrahimi et al. 2018, arXiv 1712.06751;
-for an insertion, at a blank put into the gap), and the table of one-token embeddings against the
+Where a token is wanted, four sources propose it: the trained proposer (if there is one); the
+gradient of the cosine by the embedding of a blank put there (HotFlip: Ebrahimi et al. 2018, arXiv
+1712.06751), or, on towers that know no blank, its mean over random tokens (SmoothGrad: Smilkov et
+al. 2017, arXiv 1706.03825); the regression of tokens on the embeddings that random tokens give
+there (inverse regression: Li 1991, JASA 86:316); and the table of one-token embeddings against the
 part of the target that is not explained yet. Exact evaluation decides among them.
 """
 
@@ -56,7 +58,8 @@ class Vocabulary:
         self.table = table
         self.proposer = proposer
         self.allowed = torch.zeros(size, dtype=torch.bool, device=encoder.device)
-        self.allowed[encoder.allowed_ids()] = True
+        self.tokens = encoder.allowed_ids()
+        self.allowed[self.tokens] = True
         self.mask = torch.zeros(size, device=encoder.device)
         self.mask[~self.allowed] = -torch.inf
         if prior is not None:
@@ -64,13 +67,18 @@ class Vocabulary:
         weight = encoder.embedding.weight.detach().float()
         self.weight = weight
         self.mean = weight[self.allowed].mean(0)
-        self.features = proposer.token_features() if proposer is not None else None
         if table is not None:
             known = (table.abs().sum(1) > 0) & self.allowed
             centre = table[known].mean(0)
             self.centred = F.normalize(table - centre, dim=-1)
             self.centred[~known] = 0.0
             self.centre = centre
+        if proposer is not None:
+            self.features = proposer.token_features()
+        else:
+            direction = F.normalize(weight - self.mean, dim=-1)
+            parts = [direction] if table is None else [self.centred, direction]
+            self.features = torch.cat(parts, dim=-1)
         self.blank = encoder.blank
 
     # --------------------------------------------------------------- proposals
@@ -97,7 +105,6 @@ class Vocabulary:
         """
         proposer, features = self.proposer, self.features
         assert proposer is not None
-        assert features is not None
         device = target.device
         which = [k for k, s in enumerate(states) for _ in range(len(s.ids) + 1)]
         place = [g for s in states for g in range(len(s.ids) + 1)]
@@ -152,7 +159,8 @@ class Vocabulary:
         for v, at in zip(value.tolist(), flat.tolist(), strict=True):
             row, token = divmod(at, scores.shape[1])
             gap = gradients[row][0]
-            out.append((v, (*state.ids[:gap], token, *state.ids[gap:])))
+            if v > -torch.inf:
+                out.append((v, (*state.ids[:gap], token, *state.ids[gap:])))
         return out
 
     def gradient_replacements(
@@ -171,17 +179,48 @@ class Vocabulary:
         out = []
         for v, at in zip(value.tolist(), flat.tolist(), strict=True):
             place, token = divmod(at, scores.shape[1])
-            if token != ids[place]:
+            if token != ids[place] and v > -torch.inf:
                 out.append((v, (*ids[:place], token, *ids[place + 1 :])))
         return out
+
+    def steepest_tokens(self, gradient: Tensor, count: int) -> list[int]:
+        """List the tokens that a gradient (width,) by the token embedding favours most."""
+        return self._best(gradient @ self.weight.T, count)
+
+    def regressed_tokens(
+        self, tokens: Sequence[int], z: Tensor, target: Tensor, count: int, ridge: float = 0.3
+    ) -> list[int]:
+        """List the tokens that belong into a place, judged by random tokens put there.
+
+        Ridge regression of the tokens' features on the embeddings that they give is read at the
+        target: ``q = (A - mean A)^T (Y Y^T + lambda I)^-1 Y (target - mean z)`` with
+        ``Y = z - mean z``. It needs neither training nor gradients, and holds for this place only.
+
+        Args:
+            tokens: The k tokens that were put there.
+            z: The phrases' unit embeddings (k, dim).
+            target: Unit embedding (dim,).
+            count: Tokens to return.
+            ridge: Lambda as a share of the mean squared length of ``Y``'s rows.
+        """
+        features = self.features[list(tokens)]
+        y = z - z.mean(0)
+        gram = y @ y.T
+        gram += ridge * gram.diagonal().mean() * torch.eye(len(y), device=y.device)
+        weights = torch.linalg.solve(gram, y @ (target - z.mean(0)))
+        return self._best(self.features @ ((features - features.mean(0)).T @ weights), count)
+
+    def _best(self, scores: Tensor, count: int) -> list[int]:
+        """List the allowed tokens of the highest scores (vocab,)."""
+        value, token = (scores + self.mask).topk(min(count, len(scores)))
+        return token[value > -torch.inf].tolist()
 
     def table_tokens(self, target: Tensor, state: State | None, count: int) -> list[int]:
         """List the tokens whose one-token embedding explains most of what is missing."""
         if self.table is None:
             return []
         missing = target - (state.z if state is not None and state.ids else self.centre)
-        scores = self.centred @ missing + self.mask
-        return scores.topk(count).indices.tolist()
+        return self._best(self.centred @ missing, count)
 
 
 # ------------------------------------------------------------------ changes of order and length
