@@ -44,7 +44,7 @@ def test_an_answer_does_not_depend_on_the_neighbours(spec, texts, tmp_path, uses
     detector = LikelihoodDetector(spec, uses_prompt=uses_prompt)
     among = lines(detect(detector, path, tmp_path / "all") / "guesses.jsonl")
     assert len(among) == len(rows)
-    for number in (0, 1, 6, 11):
+    for number in (1, 6):
         path.write_text(json.dumps(rows[number]))
         (alone,) = lines(detect(detector, path, tmp_path / f"{number}") / "guesses.jsonl")
         assert alone["num_scored"] == among[number]["num_scored"]
