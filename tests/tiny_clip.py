@@ -74,7 +74,7 @@ def write_bert(folder: Path) -> Path:
             num_attention_heads=2,
             intermediate_size=64,
             max_position_embeddings=80,
-            initializer_range=0.25,
+            initializer_range=0.5,
         )
         BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder

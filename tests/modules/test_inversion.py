@@ -43,7 +43,7 @@ def run(
     data: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Inversion:
-    model = Inversion(spec, str(out / "cache"), **{"budget": 20000, **settings})
+    model = Inversion(spec, str(out / "cache"), **{"budget": 6000, **settings})
     writer = InversionWriter(str(out), {"model": settings}, show_progress=False)
     trainer = Trainer(
         accelerator="cpu",
