@@ -9,6 +9,7 @@ batch) and the lists ``question``, ``gold``, ``numbers``, ``tolerance``.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +38,8 @@ class Seq2Seq(LightningModule):
         weight_decay: Decoupled weight decay, on matrices only.
         warmup_fraction: Share of all steps over which the learning rate rises, in [0, 1).
         label_smoothing: Mass spread over the vocabulary, in [0, 1).
+        word_dropout: Share of a problem's tokens that training hides, drawn anew at every step, in
+            [0, 1), so that wordings are not learned by heart; tokens of numbers stay.
         target: What the model writes: ``equation``, ``rationale`` or ``answer``.
         max_new_tokens: Longest answer generated, in tokens.
         num_beams: Beams of the search, of which the most plausible counts (see
@@ -56,6 +59,7 @@ class Seq2Seq(LightningModule):
         weight_decay: float = 0.0,
         warmup_fraction: float = 0.05,
         label_smoothing: float = 0.0,
+        word_dropout: float = 0.0,
         target: str = "equation",
         max_new_tokens: int = 32,
         num_beams: int = 1,
@@ -65,6 +69,7 @@ class Seq2Seq(LightningModule):
             ("learning_rate", learning_rate, learning_rate > 0),
             ("warmup_fraction", warmup_fraction, 0 <= warmup_fraction < 1),
             ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1),
+            ("word_dropout", word_dropout, 0 <= word_dropout < 1),
             ("max_new_tokens", max_new_tokens, max_new_tokens >= 1),
             ("num_beams", num_beams, num_beams >= 1),
         ):
@@ -76,6 +81,7 @@ class Seq2Seq(LightningModule):
         self.tokenizer: Any = None
         self.backbone_fingerprint = ""
         self._expected_fingerprint: str | None = None
+        self._number_tokens: Tensor | None = None
         self.val_accuracy = AnswerAccuracy()
         self.test_accuracy = AnswerAccuracy()
 
@@ -183,9 +189,25 @@ class Seq2Seq(LightningModule):
         )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self.loss(batch)
+        loss = self.loss({**batch, "attention_mask": self._hide_words(batch)})
         self.log("train/loss", loss, prog_bar=True)
         return loss * self._token_share(batch)
+
+    def _hide_words(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the attention mask without the words that this step hides."""
+        share, mask, tokens = (
+            self.hparams["word_dropout"],
+            batch["attention_mask"],
+            batch["input_ids"],
+        )
+        if not share:
+            return mask
+        if self._number_tokens is None:
+            words = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+            numbers = [i for i, word in enumerate(words) if re.search(r"\d|number", word)]
+            self._number_tokens = torch.tensor(numbers, device=tokens.device)
+        is_hidden = torch.rand(tokens.shape, device=tokens.device) < share
+        return mask.masked_fill(is_hidden & ~torch.isin(tokens, self._number_tokens), 0)
 
     def _token_share(self, batch: Mapping[str, Any]) -> Tensor | float:
         """Return this rank's target tokens over the ranks' mean number of them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from src.callbacks.prompt_report import PromptReport
 from src.datamodules.problems import MathProblems
 from src.datamodules.prompt_grid import PromptGrid
 from src.modules.prompting import Prompting, _Prompted
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tiny_models import causal_spec, t5_spec
+from tests.tiny_models import causal_spec, t5_spec
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "strategy"
 STORED = Path(__file__).with_name("stored_prompts.json")
