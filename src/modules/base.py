@@ -194,20 +194,25 @@ class Seq2Seq(LightningModule):
         return loss * self._token_share(batch)
 
     def _hide_words(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the attention mask without the words that this step hides."""
-        share, mask, tokens = (
-            self.hparams["word_dropout"],
-            batch["attention_mask"],
-            batch["input_ids"],
-        )
+        """Return the attention mask without the words that this step hides.
+
+        What is hidden follows from the problem and the epoch, not from its place in a batch, so
+        that several processes hide what one would.
+        """
+        share, mask = self.hparams["word_dropout"], batch["attention_mask"]
         if not share:
             return mask
         if self._number_tokens is None:
             words = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
             numbers = [i for i, word in enumerate(words) if re.search(r"\d|number", word)]
-            self._number_tokens = torch.tensor(numbers, device=tokens.device)
-        is_hidden = torch.rand(tokens.shape, device=tokens.device) < share
-        return mask.masked_fill(is_hidden & ~torch.isin(tokens, self._number_tokens), 0)
+            self._number_tokens = torch.tensor(numbers, device=mask.device)
+        epoch = self.current_epoch
+        draws = [
+            torch.rand(mask.shape[1], generator=torch.Generator().manual_seed(index << 20 | epoch))
+            for index in map(int, batch["index"])
+        ]
+        is_hidden = (torch.stack(draws) < share).to(mask.device)
+        return mask.masked_fill(is_hidden & ~torch.isin(batch["input_ids"], self._number_tokens), 0)
 
     def _token_share(self, batch: Mapping[str, Any]) -> Tensor | float:
         """Return this rank's target tokens over the ranks' mean number of them.

@@ -18,7 +18,7 @@ def module(tmp_path: Path) -> FullFineTuning:
 
 def test_training_hides_words_and_no_numbers(module: FullFineTuning) -> None:
     text = "Ann has 12 pens. " * 20
-    batch = dict(module.tokenizer([text], return_tensors="pt"))
+    batch = {**module.tokenizer([text], return_tensors="pt"), "index": [3]}
     seen: dict[str, list[torch.Tensor]] = {"training": [], "scored": []}
     module.log = lambda *_, **__: None  # pyright: ignore[reportAttributeAccessIssue]
     plain = module.loss
@@ -31,6 +31,16 @@ def test_training_hides_words_and_no_numbers(module: FullFineTuning) -> None:
     assert mask[0, is_digit].all()
     assert 0.2 < 1 - mask[0, ~is_digit].float().mean() < 0.4
     assert whole.all()
+
+
+def test_what_is_hidden_follows_the_problem(module: FullFineTuning) -> None:
+    texts = ["one pen", "a much longer text about pens"]
+    both = {**module.tokenizer(texts, padding=True, return_tensors="pt"), "index": [3, 8]}
+    alone = {**module.tokenizer(texts[:1], return_tensors="pt"), "index": [3]}
+    width = alone["input_ids"].shape[1]
+    first, second = module._hide_words(both)
+    torch.testing.assert_close(first[:width], module._hide_words(alone)[0], rtol=0, atol=0)
+    assert 0 < second.sum() < both["attention_mask"][1].sum()
 
 
 def test_the_most_plausible_beam_is_the_answer(
