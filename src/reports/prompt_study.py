@@ -276,7 +276,7 @@ def draw_heatmap(
     axes.set_yticks(range(len(models)), models)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, pad=0.02, format=lambda v, _: f"{100 * v:.0f} %")
+    bar = figure.colorbar(image, ax=axes, pad=0.02, format=lambda v, _: f"{100 * v:.3g} %")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     axes.set_title(
         "Answer accuracy in % with its 95 % interval (* differs from zero-shot)", fontsize=9
