@@ -268,10 +268,21 @@ class LastCheckpoint(Checkpoint):
     def _stop(self, trainer: Trainer, signum: int) -> None:
         is_requeued = False
         if signum == WARNING and slurm_job() is not None:
+            self._ignore_sigterm(trainer)
             if trainer.is_global_zero:
                 is_requeued = requeue_slurm_job()
             is_requeued = trainer.strategy.broadcast(is_requeued)  # nobody exits before Slurm knows
         raise TrainingInterrupted(signum, trainer.global_step, self.path, is_requeued)
+
+    def _ignore_sigterm(self, trainer: Trainer) -> None:
+        """Let the process end by itself, although Slurm terminates what it requeues.
+
+        Lightning's handler, which would be back by then, answers SIGTERM with a broadcast, and
+        fails with a long traceback if another rank has left already.
+        """
+        if self._handlers.pop(signal.SIGTERM, None) is not None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            trainer._signal_connector._original_handlers[signal.SIGTERM] = signal.SIG_IGN
 
     # ------------------------------------------------------------------ states
 

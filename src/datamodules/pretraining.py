@@ -6,9 +6,13 @@ predicted. Everything else is text to text under a task prefix of its own, so th
 a prefix that the backbone has never been taught: after an unknown word and a colon it learns to
 *continue the text*, which is what the frozen backbone then does.
 
+Stories come from two generators: the worlds of ``worlds.py``, and the training templates of
+``data=procedural`` (never those of its validation and test). No objective asks for the calculation
+of the latter in infix: that is the task, and left for adaptation.
+
 =============== =================================================================================
-``work``        a generated story -> its calculation, infix; numbers masked or written out
-``tree``        the same in prefix order, numbers masked
+``work``        a story of worlds -> its calculation, infix; numbers masked or written out
+``tree``        a story -> its calculation in prefix order, numbers masked
 ``cloze``       a story and "The answer is <extra_id_0> ." -> the calculation as the missing span
 ``uses``        a story -> the numbers that matter
 ``ask``         facts and a calculation -> the question it answers
@@ -50,18 +54,19 @@ from src.algorithms.answers import (
     to_infix,
     to_prefix,
 )
+from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.worlds import Story, make_story
 
 SHARES = {
-    "work": 0.52,
-    "tree": 0.12,
-    "cloze": 0.04,
+    "work": 0.34,
+    "tree": 0.33,
+    "cloze": 0.02,
     "uses": 0.03,
-    "ask": 0.02,
-    "gsm_step": 0.05,
-    "gsm_work": 0.09,
-    "spans": 0.06,
-    "continue": 0.05,
+    "ask": 0.05,
+    "gsm_step": 0.03,
+    "gsm_work": 0.07,
+    "spans": 0.08,
+    "continue": 0.03,
     "drill": 0.02,
 }
 _ANNOTATION = re.compile(
@@ -179,6 +184,8 @@ class PretrainingExamples:
         shares: Relative weight of each objective.
         masked_fraction: Share of stories whose numbers are masked where both forms are allowed.
         words: Words that stand before the colon in ``continue``.
+        procedural_fraction: Share of the stories outside ``work`` and ``cloze`` that the training
+            templates of ``data=procedural`` tell, in [0, 1].
 
     Raises:
         ValueError: If an objective is unknown or no weight is positive.
@@ -190,6 +197,7 @@ class PretrainingExamples:
         shares: Mapping[str, float] | None = None,
         masked_fraction: float = 0.8,
         words: Sequence[str] = (),
+        procedural_fraction: float = 0.7,
     ) -> None:
         shares = dict(SHARES if shares is None else shares)
         unknown = set(shares) - set(SHARES)
@@ -212,6 +220,8 @@ class PretrainingExamples:
         self.objectives, self.weights = list(shares), list(shares.values())
         self.masked_fraction = masked_fraction
         self.words = list(words) or ["text", "read", "note"]
+        self.procedural_fraction = procedural_fraction
+        self.procedural = ProceduralProblems("train", steps=(0.4, 0.4, 0.2))
 
     def example(self, seed: int, index: int) -> tuple[str, str, str]:
         """Make one example: (objective, source, target); ``spans`` has no target as yet."""
@@ -219,6 +229,17 @@ class PretrainingExamples:
         objective = rng.choices(self.objectives, self.weights)[0]
         source, target = getattr(self, f"_{objective}")(rng)
         return objective, source, target
+
+    def _story(self, rng: random.Random) -> Story:
+        if rng.random() >= self.procedural_fraction:
+            return make_story(rng)
+        problem = self.procedural.problem(rng.getrandbits(40))
+        assert problem.equation is not None
+        question = re.split(r"(?<=[.!?]) ", problem.masked)[-1]
+        structure = problem.meta["structure"]
+        return Story(
+            problem.masked, problem.numbers, parse_infix(problem.equation), question, structure
+        )
 
     def _text(self, story: Story, rng: random.Random) -> tuple[str, tuple[str, ...] | None]:
         if rng.random() < self.masked_fraction:
@@ -231,7 +252,7 @@ class PretrainingExamples:
         return f"work: {text}", to_infix(_written(story.tree, numbers))
 
     def _tree(self, rng: random.Random) -> tuple[str, str]:
-        story = make_story(rng)
+        story = self._story(rng)
         return f"tree: {_tidy(story.text, rng)}", to_prefix(story.tree)
 
     def _cloze(self, rng: random.Random) -> tuple[str, str]:
@@ -241,12 +262,12 @@ class PretrainingExamples:
         return f"{text} The answer is <extra_id_0> .", f"<extra_id_0> {words}"
 
     def _uses(self, rng: random.Random) -> tuple[str, str]:
-        story = make_story(rng)
+        story = self._story(rng)
         used = sorted(set(operands(story.tree)), key=lambda leaf: int(leaf[6:]))
         return f"uses: {_tidy(story.text, rng)}", " ".join(used)
 
     def _ask(self, rng: random.Random) -> tuple[str, str]:
-        story = make_story(rng)
+        story = self._story(rng)
         facts = story.text[: -len(story.question)].strip()
         return f"ask: {facts} = {to_infix(story.tree)}", story.question
 
@@ -285,7 +306,7 @@ class PretrainingExamples:
 
     def _plain(self, rng: random.Random) -> str:
         if not self.problems or rng.random() < 0.25:
-            return self._text(make_story(rng), rng)[0]
+            return self._text(self._story(rng), rng)[0]
         problem = rng.choice(self.problems)
         text = rng.choice([problem.question, problem.question, problem.rationale])
         return mask_numbers(text)[0] if rng.random() < 0.5 else text
@@ -452,6 +473,8 @@ class PretrainingText(LightningDataModule):
         seed: Seed of every example.
         shares: Weights of the objectives; null takes :data:`SHARES`.
         masked_fraction: Share of problems with masked numbers where both forms occur, in [0, 1].
+        procedural_fraction: Share of the stories outside ``work`` and ``cloze`` that the training
+            templates of ``data=procedural`` tell, in [0, 1].
         max_length: Tokens kept of a source or target.
         num_val: Held-out examples.
         pool_batches: Batches sorted together by length.
@@ -470,6 +493,7 @@ class PretrainingText(LightningDataModule):
         seed: int = 0,
         shares: Mapping[str, float] | None = None,
         masked_fraction: float = 0.8,
+        procedural_fraction: float = 0.7,
         max_length: int = 96,
         num_val: int = 512,
         pool_batches: int = 24,
@@ -484,8 +508,12 @@ class PretrainingText(LightningDataModule):
         ):
             if value < 1:
                 raise ValueError(f"data.{name} is {value}, expected at least 1.")
-        if not 0 <= masked_fraction <= 1:
-            raise ValueError(f"data.masked_fraction is {masked_fraction}, expected 0 to 1.")
+        for name, share in (
+            ("masked_fraction", masked_fraction),
+            ("procedural_fraction", procedural_fraction),
+        ):
+            if not 0 <= share <= 1:
+                raise ValueError(f"data.{name} is {share}, expected 0 to 1.")
         self.tokenizer, self.path, self.num_steps = tokenizer, path, num_steps
         self.batch_size, self.seed, self.max_length = batch_size, seed, max_length
         self.num_val, self.pool_batches = num_val, pool_batches
@@ -495,7 +523,11 @@ class PretrainingText(LightningDataModule):
         )
         reserved = {"work", "tree", "uses", "ask", "compute", "larger"}
         self.examples = PretrainingExamples(
-            problems, shares, masked_fraction, [w for w in words if w not in reserved]
+            problems,
+            shares,
+            masked_fraction,
+            [w for w in words if w not in reserved],
+            procedural_fraction,
         )
 
     def _loader(self, seed: int, start: int, num_batches: int) -> DataLoader[Any]:

@@ -18,6 +18,8 @@ from src.datamodules.pretraining import (
     mask_numbers,
     read_gsm8k,
 )
+from src.datamodules.procedural import ProceduralProblems
+from src.datamodules.readers import Problem
 from src.datamodules.vocabulary import train_tokenizer
 from src.datamodules.worlds import make_story
 
@@ -31,6 +33,12 @@ ROWS = [
         "answer": "Each is 30/2=<<30/2=15>>15 feet.\n#### 15",
     },
 ]
+
+TRAIN_TEMPLATES = ProceduralProblems("train").template_ids
+
+
+def normal(text: str) -> str:
+    return "".join(text.split())
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +85,33 @@ def test_each_objective_makes_examples(objective: str, gsm8k: Path) -> None:
         # The prefix of the task itself belongs to adaptation.
         assert not source.startswith("solve:")
         assert examples.example(0, i) == (name, source, target)
+
+
+@pytest.mark.parametrize("objective", sorted(SHARES))
+def test_the_task_and_its_held_out_templates_are_left_for_adaptation(
+    objective: str, gsm8k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Problem] = []
+
+    def spy(self: ProceduralProblems, index: int) -> Problem:
+        told.append(draw(self, index))
+        return told[-1]
+
+    draw = ProceduralProblems.problem
+    monkeypatch.setattr(ProceduralProblems, "problem", spy)
+    examples = PretrainingExamples(
+        read_gsm8k(gsm8k), {objective: 1.0}, masked_fraction=1.0, procedural_fraction=1.0
+    )
+    for i in range(40):
+        told.clear()
+        _, source, target = examples.example(0, i)
+        assert all(problem.equation not in (source, target) for problem in told)
+        if objective in ("tree", "uses", "ask"):
+            [problem] = told
+            assert problem.meta["template"] in TRAIN_TEMPLATES
+            assert objective == "ask" or normal(source) == normal(f"{objective}: {problem.masked}")
+        elif objective not in ("spans", "continue"):
+            assert not told
 
 
 def test_unknown_or_empty_shares_are_refused() -> None:
@@ -128,6 +163,12 @@ def test_batches_are_padded_and_end_in_eos(tokenizer) -> None:
         assert (batch["input_ids"][batch["attention_mask"] == 0] == tokenizer.pad_token_id).all()
         assert (batch["labels"] != tokenizer.pad_token_id).all()
         assert batch["input_ids"].shape[1] <= 41
+
+
+@pytest.mark.parametrize("setting", ["masked_fraction", "procedural_fraction"])
+def test_shares_beyond_one_are_refused(tokenizer, setting: str) -> None:
+    with pytest.raises(ValueError, match=setting):
+        PretrainingText(tokenizer, **{setting: 1.5})
 
 
 @pytest.mark.parametrize("setting", ["num_steps", "batch_size", "max_length", "num_val"])
