@@ -716,7 +716,7 @@ FAMILIES: list[Family] = [
         ("{N} [picked|gathered] {a} {crops} and {M} [picked|gathered] {b} {crops}.",
          "a + b", "How many {crops} did the two of them bring home?",
          "a - b", "By how many {crops} did {N} beat {M}?"),
-        ("There are <{a} {animals}|and {b} {animals2}> on {N}'s farm.",
+        ("There are [{a} {animals} and {b} {animals2}|{b} {animals2} and {a} {animals}] on {N}'s farm.",
          "a + b", "How many animals are these in all?",
          "a - b", "How many more {animals} than {animals2} are on the farm?"),
         ("In the {room} [sat|waited] {a} {persons} on the left side and {b} on the right side.",
