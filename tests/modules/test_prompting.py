@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,28 @@ def test_a_stopped_study_goes_on_without_repeating_a_row(tmp_path: Path) -> None
     assert sorted(Interrupted.asked + Counted.asked) == list(range(9))
     assert set(Interrupted.asked).isdisjoint(Counted.asked)
     assert answers(resumed) == answers(whole)
+
+
+class Killed(Prompting):
+    """Is killed at its third batch."""
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
+        if batch_idx == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().predict_step(batch, batch_idx)
+
+
+def test_a_killed_study_goes_on_without_repeating_a_row(tmp_path: Path) -> None:
+    models = {"tiny_t5": t5_spec(tmp_path)}
+    arguments = (tmp_path / "killed", models, STRATEGIES, 2, Killed)
+    process = multiprocessing.get_context("spawn").Process(target=study, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    Counted.asked = []
+    resumed = study(tmp_path / "killed", models, module=Counted)
+    assert sorted(Counted.asked) == list(range(3, 9)), "the first cell, two batches, was written"
+    assert answers(resumed) == answers(study(tmp_path / "whole", models))
 
 
 def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path: Path, capsys: Any) -> None:
