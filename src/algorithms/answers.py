@@ -56,7 +56,7 @@ def _tokenize(text: str) -> list[str]:
         raise ExpressionError(
             f"expression of {len(text)} characters, expected at most {MAX_LENGTH}"
         )
-    text = re.sub(r"(?<=[\d)])\s*[xX]\s*(?=[\d(])", "*", text.translate(_SPELLINGS)).rstrip()
+    text = re.sub(r"(?<=[\d)])\s*[xX]\s*(?=[\d(n])", "*", text.translate(_SPELLINGS)).rstrip()
     tokens: list[str] = []
     operands = position = 0
     while position < len(text):
@@ -160,7 +160,7 @@ def parse_infix(text: str) -> Expression:
     Args:
         text: Infix with ``+ - * /``, ``^`` or ``**`` (right-associative), parentheses, unary minus,
             postfix percent (a hundredth), decimals, thousands commas, and operands ``number0`` or
-            ``n0``. ``×``, ``÷``, ``x`` between numbers and currency signs are understood.
+            ``n0``. ``×``, ``÷``, ``x`` between operands and currency signs are understood.
 
     Returns:
         The expression tree; ``-e`` is read as ``0 - e`` and ``e%`` as ``e / 100``.
@@ -225,16 +225,6 @@ def to_prefix(tree: Expression) -> str:
     if isinstance(tree, str):
         return tree
     return f"{tree[0]} {to_prefix(tree[1])} {to_prefix(tree[2])}"
-
-
-def prefix_to_infix(text: str) -> str:
-    """Turn ``- * number0 number1 2`` into ``number0 * number1 - 2``; see :func:`parse_prefix`."""
-    return to_infix(parse_prefix(text))
-
-
-def infix_to_prefix(text: str) -> str:
-    """Turn ``number0 * number1 - 2`` into ``- * number0 number1 2``; see :func:`parse_infix`."""
-    return to_prefix(parse_infix(text))
 
 
 def skeleton(tree: Expression) -> str:
@@ -391,9 +381,10 @@ _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 _SMALL = (
     rf"(?:(?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS[1:10])})\b)?|(?:{'|'.join(_UNITS)}))\b"
 )
-_SCALE = rf"\s(?:{'|'.join(_SCALES)})\b"
+_SCALES_OF = rf"(?:\s(?:{'|'.join(_SCALES)})\b){{1,2}}"  # hundred, and hundred thousand
 _WORDS = re.compile(
-    rf"(?<![\w-]){_SMALL}(?:{_SCALE}(?:\s(?:and\s)?{_SMALL}{_SCALE})*(?:\s(?:and\s)?{_SMALL})?)?(?!-?\w)",
+    rf"(?<![\w-]){_SMALL}(?:{_SCALES_OF}(?:\s(?:and\s)?{_SMALL}{_SCALES_OF})*(?:\s(?:and\s)?{_SMALL})?)?"
+    r"(?!-?\w)",
     re.IGNORECASE,
 )
 
@@ -503,6 +494,7 @@ def _clean(text: str) -> str:
     text = re.sub(r"(?<=10)[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda m: "^" + m[0].translate(_SUPERSCRIPT), text)
     for sign, fraction in _VULGAR.items():
         text = re.sub(rf"(?<=\d){sign}", f" {fraction}", text).replace(sign, fraction)
+    text = re.sub(r"(?<=[\d)])\*\*(?=[\d({-])", "^", text)  # a power; else Markdown's bold
     return text.replace("**", "").replace("\\$", "$").replace("\\%", "%").replace("<<", " <<")
 
 

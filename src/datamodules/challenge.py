@@ -12,7 +12,7 @@ wording of ASDiv (Miao et al. 2020) alone; no problem of SVAMP was used for them
 Which problems are held out follows from their wording alone. Training problems
 that share most of their words with a held-out one go too: MAWPS and ASDiv drew on the same sites.
 
-Left out on purpose: problems of more than three operations, and a rule where its pattern is in
+Left out on purpose: problems of more than three numbers, and a rule where its pattern is in
 doubt. The set is read from the user's copy of ASDiv (CC BY-NC) and never stored.
 """
 
@@ -32,7 +32,6 @@ from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.readers import Problem, read, unmask
 from src.datamodules.worlds import make_story
 
-CATEGORIES = ("original", "question", "reasoning", "structure")
 _OTHERS = [
     "pencils",
     "erasers",
@@ -200,20 +199,32 @@ class ChallengedProblems(MathProblems):
             self.problems["test"] = challenge_problems(self.challenge, self.seed, self.on_bad_row)
             return
         super()._load(split)
-        if split != "train":
+        if split == "test":
             return
-        if self.challenge:
+        if self.challenge:  # reading train may bring val with it
             excluded = held_out(self.challenge, self.on_bad_row)
-            for name in ("train", "val"):
+            for name in sorted({split, "val"} & self.problems.keys()):
                 kept = without(self.problems[name], excluded)
                 self.num_left_out[f"{name}/near_challenge"] = len(self.problems[name]) - len(kept)
                 self.problems[name] = kept
+        if split == "train":
+            self.problems["train"] = [*self.problems["train"], *self._added()]
+
+    def _added(self) -> list[Problem]:
         rng = random.Random(f"{self.seed}/generated")
         base = [p for p in self.problems["train"] if p.equation is not None]
-        added = [_distract(rng.choice(base), rng, "distracted") for _ in range(self.num_distracted)]
+        if self.num_distracted and not any(_distract(p, rng, "distracted") for p in base):
+            raise ValueError(
+                "no training problem has an equation and a place for an irrelevant quantity; use "
+                "data.num_distracted=0."
+            )
+        added: list[Problem] = []
+        while len(added) < self.num_distracted:
+            distracted = _distract(rng.choice(base), rng, "distracted")
+            if distracted is not None:
+                added.append(distracted)
         added += [_generated(rng) for _ in range(self.num_generated)]
-        added += ProceduralProblems("train", self.seed).take(self.num_procedural)
-        self.problems["train"] = [*self.problems["train"], *(p for p in added if p is not None)]
+        return added + ProceduralProblems("train", self.seed).take(self.num_procedural)
 
 
 def _generated(rng: random.Random) -> Problem:

@@ -22,6 +22,7 @@ from src.algorithms.watermark.detection import (
     GREEN,
     RED,
     REPEATED,
+    UNSCORED,
     evaluate_counts,
     letter_counts,
     pair_states,
@@ -35,7 +36,7 @@ from src.backbones import load_config, load_tokenizer
 Row = dict[str, Any]
 
 #: How the page spells a token's state.
-STATE_LETTERS = {GREEN: "g", RED: "r", REPEATED: "x", -1: "u"}
+STATE_LETTERS = {GREEN: "g", RED: "r", REPEATED: "x", UNSCORED: "u"}
 
 #: What is taken where neither the file nor the command line says.
 DEFAULTS = {"context_width": 1, "green_fraction": 0.5, "bias": None, "temperature": 1.0}

@@ -9,6 +9,7 @@ batch) and the lists ``question``, ``gold``, ``numbers``, ``tolerance``.
 from __future__ import annotations
 
 import importlib
+import pickle
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -419,7 +420,10 @@ def describe_checkpoint(ckpt_path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         record = read_record(path)
         return {"method": record.spec.method, **(record.extra or {})}
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError):  # some other file, or one cut short
+        checkpoint = {}
     if "method" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of an adapted T5 made by train.py.")
     return {

@@ -18,12 +18,10 @@ from src.algorithms.answers import (
     extract_answer,
     find_numbers,
     format_number,
-    infix_to_prefix,
     most_plausible,
     parse_infix,
     parse_output,
     parse_prefix,
-    prefix_to_infix,
     skeleton,
     substitute,
     to_fraction,
@@ -110,7 +108,7 @@ def test_bad_expression_is_refused_with_its_reason(text, reason):
     ],
 )
 def test_prefix_and_infix_convert(prefix, infix):
-    assert prefix_to_infix(prefix) == infix
+    assert to_infix(parse_prefix(prefix)) == infix
     numbers = ("7", "3", "5")
     assert evaluate_expression(infix, numbers) == evaluate(parse_prefix(prefix), numbers)
 
@@ -141,7 +139,7 @@ def test_trees_survive_writing_and_reading(tree):
 
     # a + (b + c) is written without parentheses, so only the value must survive infix.
     assert value(parse_infix(to_infix(tree))) == value(tree)
-    assert evaluate_or_none(infix_to_prefix(to_infix(tree)), numbers) == evaluate_or_none(
+    assert evaluate_or_none(to_prefix(parse_infix(to_infix(tree))), numbers) == evaluate_or_none(
         to_prefix(tree), numbers
     )
 
@@ -254,6 +252,11 @@ EXTRACTION = [
     ("she has seven left", "7"),
     ("two hundred and five", "205"),
     ("three thousand four hundred", "3400"),
+    ("one hundred thousand", "100000"),
+    ("two million five hundred thousand and six", "2500006"),
+    ("The answer is 2**3", "8"),
+    ("Answer: 1.2 x 10**3", "1200"),
+    ("**The answer is 12**", "12"),
     # none
     ("", None),
     ("I do not know.", None),

@@ -128,6 +128,40 @@ def test_generated_and_distracted_problems_join_training_alone(tmp_path: Path, a
     assert {p.meta["category"] for p in data.problems["test"]} >= {"reasoning", "structure"}
 
 
+def test_a_validation_file_of_ones_own_is_freed_of_the_challenge_too(
+    tmp_path: Path, asdiv: Path
+) -> None:
+    split = tmp_path / "split.csv"
+    near = held_out(str(asdiv))[0]
+    lines = [
+        "Question,Numbers,Equation,Answer",
+        f'"{near.masked}",2 3,+ number0 number1,5.0',
+        '"Kim has number0 owls . Lee gave Kim number1 owls . How many owls has Kim ?",2 3,'
+        "+ number0 number1,5.0",
+    ]
+    split.write_text("\n".join(lines), encoding="utf-8")
+    data = ChallengedProblems(
+        _Words(), source="mawps_asdiv", train=str(split), val=str(split), mask_numbers=True,
+        challenge=str(asdiv),
+    )  # fmt: skip
+    data.setup("fit")
+    for name in ("train", "val"):
+        [left] = data.problems[name]
+        assert "owls" in left.masked
+
+
+def test_distraction_without_a_place_for_it_is_refused(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    row = '"How many are number0 and number1 ?",2 3,+ number0 number1,5.0'
+    train.write_text("\n".join(["Question,Numbers,Equation,Answer", row]), encoding="utf-8")
+    data = ChallengedProblems(
+        _Words(), source="mawps_asdiv", train=str(train), val=str(train), mask_numbers=True,
+        num_distracted=2,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="num_distracted=0"):
+        data.setup("fit")
+
+
 @pytest.mark.parametrize("name", ["num_generated", "num_procedural", "num_distracted"])
 def test_negative_counts_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):

@@ -100,15 +100,23 @@ def count_pairs(ids: Tensor, bounds: NDArray[np.int64], green_list: GreenList) -
     num_texts = len(bounds) - 1
     num_scored = np.zeros(num_texts, dtype=np.int64)
     num_green = np.zeros(num_texts, dtype=np.int64)
+    most_texts = 1 << (63 - sum(_key_bits(green_list)) - 1)
     start = 0
     while start < num_texts:
         stop = int(np.searchsorted(bounds, bounds[start] + _SORT_CHUNK, side="right")) - 1
-        stop = min(max(stop, start + 1), num_texts)
+        stop = min(max(stop, start + 1), start + most_texts, num_texts)
         part = ids[int(bounds[start]) : int(bounds[stop])]
         numbers = _count_chunk(part, bounds[start : stop + 1] - bounds[start], green_list)
         num_scored[start:stop], num_green[start:stop] = numbers
         start = stop
     return evaluate_counts(num_scored, num_green, green_list.probability)
+
+
+def _key_bits(green_list: GreenList) -> tuple[int, int]:
+    """Bits that tell contexts apart, and tokens, in the number that stands for a pair."""
+    bits = int(green_list.vocab_size - 1).bit_length()
+    # 36 bits of a hash instead of several ids: a collision loses one pair in 1e10
+    return (bits if green_list.context_width == 1 else 36), bits
 
 
 def _count_chunk(
@@ -122,14 +130,12 @@ def _count_chunk(
     green = green_list.contains(contexts, tokens).numpy()
     # one sortable number a pair: text, context, token, green. Equal pairs of a text have equal
     # numbers, for green is a function of the pair, so sorting and comparing neighbours counts them
-    bits = int(green_list.vocab_size - 1).bit_length()
+    context_bits, bits = _key_bits(green_list)
     context = contexts[:, 0].numpy()
-    context_bits = bits
-    if width > 1:  # 36 bits of a hash instead of the ids: a collision loses one pair in 1e10
+    if width > 1:
         state = contexts[:, 0]
         for i in range(1, width):
             state = mix64(state) + contexts[:, i]
-        context_bits = 36
         context = (mix64(state) & ((1 << context_bits) - 1)).numpy()
     pairs = np.repeat(np.arange(num_texts), np.diff(bounds))[: len(ids) - width]
     for num_bits, part in ((context_bits, context), (bits, tokens.numpy()), (1, green)):
@@ -304,8 +310,7 @@ def expected_green(probability: float, bias: float) -> float:
         ``E[G / (G + exp(-bias) (1 - G))]`` with the green mass G of a next-token distribution from
         a Beta distribution of mean ``probability`` (see :data:`MASS_CONCENTRATION`).
     """
-    # quantiles of the Beta distribution by sorting would need scipy.stats.beta.ppf; its mass near 0
-    # and 1 is where language models are certain, so integrate in its quantile
+    # most of the mass lies near 0 and 1, where language models are certain: integrate in quantiles
     from scipy.stats import beta
 
     levels = (np.arange(400) + 0.5) / 400

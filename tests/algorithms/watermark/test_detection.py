@@ -57,6 +57,16 @@ def test_counts_do_not_depend_on_neighbours_or_chunks(monkeypatch):
     np.testing.assert_array_equal(count_pairs(*flatten(token_ids), lists).p_value, together.p_value)
 
 
+def test_many_short_texts_with_a_wide_context_count_as_each_alone():
+    random = np.random.default_rng(0)
+    token_ids = random.integers(0, 50_257, (1500, 8)).tolist()
+    lists = KeyedBlocks(50_257, 0.5, 1, 2)
+    counts = count_pairs(*flatten(token_ids), lists)
+    assert set(counts.num_scored.tolist()) == {6}
+    alone = count_pairs(*flatten(token_ids[-5:]), lists)
+    np.testing.assert_array_equal(counts.num_green[-5:], alone.num_green)
+
+
 def test_repeated_pairs_count_once():
     lists = KeyedBlocks(40, 0.5, 9)
     states = pair_states([1, 2, 1, 2, 1, 2], lists)
