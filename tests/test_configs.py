@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src import entry  # noqa: F401  (registers the resolvers)
+from src import entry  # registers the resolvers
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -47,6 +47,7 @@ def check(cfg: DictConfig) -> None:
     )
     for target in targets(cfg):
         assert callable(get_object(target)), target
+    entry._refuse_wrong_kinds(cfg)
 
 
 @pytest.mark.parametrize("task", members("task"))
