@@ -324,7 +324,7 @@ def _refuse_parallel_sweep(cfg: DictConfig) -> None:
 
 
 def _refuse_used_folder(output_dir: Path, resume: Path | None) -> None:
-    """Keep the results of another run, which this one would replace in part and mix with its own."""
+    """Keep the results of another run, which this one would replace in part and mix with."""
     is_used = any(output_dir.glob("checkpoints/*.ckpt")) or (output_dir / "metrics.json").exists()
     if is_used and not (resume and resume.resolve().is_relative_to(output_dir.resolve())):
         raise ValueError(

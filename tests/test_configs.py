@@ -42,12 +42,11 @@ def targets(node: Any) -> list[str]:
 
 
 def check(cfg: DictConfig) -> None:
-    OmegaConf.to_container(
-        OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), resolve=True
-    )
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    OmegaConf.to_container(own, resolve=True)
     for target in targets(cfg):
         assert callable(get_object(target)), target
-    entry._refuse_wrong_kinds(cfg)
+    entry._refuse_wrong_kinds(own)
 
 
 @pytest.mark.parametrize("task", members("task"))
