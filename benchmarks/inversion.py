@@ -7,7 +7,9 @@
 The phrases are those of ``benchmarks/phrases/inversion_heldout.txt``, frozen before tuning and kept
 out of the proposer's training data. ``hybrid`` is not told the length, ``pez`` and ``gcg`` are. A
 phrase counts as exact if the found token ids are its own after the tokenizer's normalisation *and*
-the search claimed identity. Rows are written as they come, so an interrupted run can be summed up.
+the search claimed identity. Rows are written as they come, with the settings they were made with,
+so an interrupted run can be summed up and goes on where it stopped; rows of other settings stay in
+the file, and count for nothing in this run.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,12 @@ from src.algorithms.inversion.hybrid import Hybrid
 from src.algorithms.inversion.moves import Vocabulary
 from src.algorithms.inversion.search import Inversion as Result
 from src.algorithms.inversion.search import invert
-from src.modules.inversion import Inversion, exact_interval
+from src.modules.inversion import Inversion
+from src.reports.watermark import wilson_interval
 
 HERE = Path(__file__).resolve().parent
+#: Fields of a row that say how it was made; rows that differ in one are never mixed.
+SETTINGS = ("backbone", "budget", "precision", "proposer", "table", "group")
 CLASSES = {"up to 6": (1, 6), "7 to 8": (7, 8), "9 to 16": (9, 16)}
 
 
@@ -41,6 +46,11 @@ def class_of(num_tokens: int) -> str | None:
         if low <= num_tokens <= high:
             return name
     return None
+
+
+def settings_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give a row's settings; None where an older file lacks one, which matches no run."""
+    return tuple(row.get(name) for name in SETTINGS)
 
 
 class Setup(Inversion):
@@ -83,7 +93,17 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             by_class[name].append(text)
     out = Path(args.rows)
     out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "backbone": args.backbone,
+        "budget": args.budget,
+        "precision": args.precision,
+        # What was searched with: "auto" finds none for some backbones.
+        "proposer": args.proposer if proposer is not None else "none",
+        "table": table is not None,
+        "group": args.group,
+    }
     known = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
+    known = [row for row in known if settings_of(row) == settings_of(settings)]
     done = {(row["method"], row["phrase"]) for row in known}
     for name, everything in by_class.items():
         if args.classes and name not in args.classes:
@@ -93,10 +113,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             chosen = everything[::step][: args.limit or None]
             chosen = [t for t in chosen if (method, t) not in done]
             for at in range(0, len(chosen), args.group):
-                rows = measure(
-                    encoder, vocabulary, method, chosen[at : at + args.group], name, args, out
-                )
-                known += rows
+                part = chosen[at : at + args.group]
+                known += measure(encoder, vocabulary, method, part, name, settings, out)
     return known
 
 
@@ -106,7 +124,7 @@ def measure(
     method: str,
     phrases: Sequence[str],
     name: str,
-    args: argparse.Namespace,
+    settings: Mapping[str, Any],
     out: Path,
 ) -> list[dict[str, Any]]:
     """Invert some phrases together, and write a row for each."""
@@ -132,9 +150,7 @@ def measure(
             "right": tuple(r.ids) == truth[r.index],
             "evaluations": r.evaluations,
             "runner_up_gap": r.runner_up_gap,
-            "budget": args.budget,
-            "group": len(phrases),
-            "precision": args.precision,
+            **settings,
             # CPU time of the whole group so far; targets that run together share it.
             "cpu_seconds": time.process_time() - start,
         }
@@ -146,7 +162,7 @@ def measure(
         encoder,
         targets,
         searcher,
-        budget=args.budget,
+        budget=settings["budget"],
         known=getattr(searcher, "known", None),
         on_done=done,
     )
@@ -168,12 +184,13 @@ COLUMNS = (
     "wrong claims",
     "evaluations: median",
     "95th percentile",
-    "budget",
+    "settings",
 )
+LEFT = ("method", "tokens", "settings")
 
 
 def summarise(rows: Sequence[dict[str, Any]], output: str | None) -> None:
-    """Print the table; write it as markdown too if a file is given.
+    """Print the table, a line for each method, class and settings; write it too if a file is given.
 
     Evaluations are those of the search. The one-off cost comes on top and is the same whatever the
     number of phrases: one evaluation a token of the vocabulary (29,523 for minilm) for the table,
@@ -182,28 +199,33 @@ def summarise(rows: Sequence[dict[str, Any]], output: str | None) -> None:
     table = Table(title="inversion of held-out phrases", title_justify="left")
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for column in COLUMNS:
-        table.add_column(column, justify="right" if column not in ("method", "tokens") else "left")
-    for method in ("hybrid", "gcg", "pez"):
-        for name in CLASSES:
-            part = [r for r in rows if r["method"] == method and r["class"] == name]
-            if not part:
-                continue
-            hits = sum(r["right"] and r["claimed"] for r in part)
-            low, high = exact_interval(hits, len(part))
-            spent = sorted(r["evaluations"] for r in part)
-            cells = [
-                method,
-                name,
-                str(len(part)),
-                str(hits),
-                f"{hits / len(part):.1%} ({low:.1%} to {high:.1%})",
-                str(sum(r["claimed"] and not r["right"] for r in part)),
-                f"{statistics.median(spent):.0f}",
-                str(spent[min(len(spent) - 1, int(0.95 * len(spent)))]),
-                "/".join(sorted({str(r["budget"]) for r in part})),
-            ]
-            table.add_row(*cells)
-            lines.append("| " + " | ".join(cells) + " |")
+        table.add_column(column, justify="right" if column not in LEFT else "left")
+    for made in dict.fromkeys(map(settings_of, rows)):
+        for method in ("hybrid", "gcg", "pez"):
+            for name in CLASSES:
+                part = [r for r in rows if r["method"] == method and r["class"] == name]
+                part = [r for r in part if settings_of(r) == made]
+                if not part:
+                    continue
+                hits = sum(r["right"] and r["claimed"] for r in part)
+                low, high = wilson_interval(hits, len(part))
+                spent = sorted(r["evaluations"] for r in part)
+                cells = [
+                    method,
+                    name,
+                    str(len(part)),
+                    str(hits),
+                    f"{hits / len(part):.1%} ({low:.1%} to {high:.1%})",
+                    str(sum(r["claimed"] and not r["right"] for r in part)),
+                    f"{statistics.median(spent):.0f}",
+                    str(spent[min(len(spent) - 1, int(0.95 * len(spent)))]),
+                    ", ".join(
+                        f"{k} {'?' if v is None else v}"
+                        for k, v in zip(SETTINGS, made, strict=True)
+                    ),
+                ]
+                table.add_row(*cells)
+                lines.append("| " + " | ".join(cells) + " |")
     Console(width=130).print(table)
     if output:
         Path(output).parent.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class Inversion(LightningModule):
         cache_dir: Where the one-token table and proposers are kept.
         method: ``hybrid``, or ``pez`` or ``gcg``, which need ``num_tokens``.
         budget: Most evaluations for one target; a gradient counts three.
-        num_tokens: Length that ``pez`` and ``gcg`` are told.
+        num_tokens: Length that ``pez`` and ``gcg`` are told: one, or a list with one for every row
+            of the embeddings file.
         max_tokens: Longest text that ``hybrid`` tries.
         beam: States that ``hybrid`` keeps in a level.
         width: Insertions that it evaluates for each.
@@ -63,10 +64,12 @@ class Inversion(LightningModule):
         use_gradient: Whether repair uses gradients beside a proposer.
         share: Whether targets see each other's candidates.
         word_list: A file of words or phrases, one a line: looked up first, and favoured.
-        fragments: Known parts of the texts; growth begins from them as well.
+        fragments: Known parts of the texts (one may be given as it is); growth begins from them as
+            well.
         language_model: Spec of a causal LM that orders near ties by fluency; None for none.
         append_only: Whether to run the beam that only continues; None: on causal towers.
-        tolerance: Largest 1 - cosine that counts as identity; None: by the file's format.
+        tolerance: Largest 1 - cosine that counts as identity, between 0 and 1; None: by the file's
+            format.
         batch_size: Most sequences in one forward pass.
         precision: ``float32`` or ``bfloat16``, for the search; identity is decided in float32.
         seed: Of everything random.
@@ -90,7 +93,7 @@ class Inversion(LightningModule):
         use_gradient: bool = True,
         share: bool = True,
         word_list: str | None = None,
-        fragments: Sequence[str] = (),
+        fragments: str | Sequence[str] = (),
         language_model: Mapping[str, Any] | None = None,
         append_only: bool | None = None,
         tolerance: float | None = None,
@@ -103,11 +106,16 @@ class Inversion(LightningModule):
             raise ValueError(f"model.method is {method!r}; choose one of {', '.join(METHODS)}.")
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"model.precision is {precision!r}; choose float32 or bfloat16.")
+        if tolerance is not None and not 0 < tolerance < 1:
+            raise ValueError(
+                f"model.tolerance is {tolerance}; give a number between 0 and 1, such as 1e-5, or "
+                "null."
+            )
         smallest = {"hybrid": 1, "pez": 3, "gcg": 4}[method]
         lengths = [num_tokens] if isinstance(num_tokens, int) else num_tokens
         for name, value, least in (
             ("budget", budget, smallest),
-            ("num_tokens", min(lengths), 1),
+            ("num_tokens", min(lengths, default=0), 1),
             ("max_tokens", max_tokens, 1),
             ("beam", beam, 1),
             ("width", width, 1),
@@ -122,10 +130,10 @@ class Inversion(LightningModule):
             raise FileNotFoundError(f"model.word_list: there is no file {word_list}.")
         self.save_hyperparameters()
         self.encoder: TextEncoder | None = None
-        #: Set by a callback that shows progress: called with (rows done, rows, best cosines).
+        #: Set by a callback that shows progress: called with (new rows, how many of them are exact,
+        #: 0) after a result, and with (0, 0, mean best cosine of the searches) after a round.
         self.on_progress: Callable[[int, int, float], None] | None = None
         self._model: Any = None
-        self.background: dict[int, float] = {}
         self.one_off_evaluations = 0
 
     # ------------------------------------------------------------------ set-up
@@ -145,6 +153,8 @@ class Inversion(LightningModule):
         encoder.to(self.device)
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         check_width(getattr(data, "dim", encoder.dim), encoder.dim, h.backbone["name"])
+        if h.method != "hybrid":
+            check_lengths(h.num_tokens, getattr(data, "num_rows", None), encoder.max_tokens)
         if not data.predict_dataloader().dataset:
             return
         before = encoder.evaluations
@@ -160,17 +170,18 @@ class Inversion(LightningModule):
             prior = word_prior(encoder, texts, bonus=0.5)
         vocabulary = Vocabulary(encoder, table, proposer, prior)
         self.one_off_evaluations = encoder.evaluations - before
-        if h.method == "pez":
-            self.searcher: Any = PEZ(vocabulary, h.num_tokens, seed=h.seed)
-        elif h.method == "gcg":
-            self.searcher = GCG(vocabulary, h.num_tokens, seed=h.seed)
+        if h.method != "hybrid":
+            # A list of lengths is told batch by batch, in predict_step.
+            method = PEZ if h.method == "pez" else GCG
+            self.searcher: Any = method(vocabulary, h.num_tokens, seed=h.seed)
         else:
+            fragments = [h.fragments] if isinstance(h.fragments, str) else h.fragments
             self.searcher = Hybrid(
                 vocabulary,
                 beam=h.beam,
                 width=h.width,
                 max_tokens=h.max_tokens,
-                fragments=[encoder.tokenize(f) for f in h.fragments],
+                fragments=[encoder.tokenize(f) for f in fragments],
                 append_only=h.append_only,
                 dictionary=dictionary,
                 use_gradient=h.use_gradient,
@@ -190,10 +201,15 @@ class Inversion(LightningModule):
         return digest.hexdigest()[:16]
 
     def load_table(self) -> Tensor:
-        """Read the table of one-token embeddings from the cache, or make it: (vocab, dim)."""
-        encoder, name = self.encoder, self.hparams.backbone["name"]
+        """Read the table of one-token embeddings from the cache, or make it: (vocab, dim).
+
+        Each precision has its file: cosines of the table are taken for exact, so one of low
+        precision would hide the right token from a search in float32.
+        """
+        h, encoder, name = self.hparams, self.encoder, self.hparams.backbone["name"]
         assert encoder is not None
-        path = Path(self.hparams.cache_dir) / f"tokens-{name}-{self.fingerprint()}.safetensors"
+        end = "" if h.precision == "float32" else f"-{h.precision}"
+        path = Path(h.cache_dir) / f"tokens-{name}-{self.fingerprint()}{end}.safetensors"
         if path.is_file():
             table = load_file(path)["table"].float().to(self.device)
             what = "read"
@@ -211,7 +227,12 @@ class Inversion(LightningModule):
         return table
 
     def load_proposer(self, table: Tensor | None) -> GapProposer | None:
-        """Find the proposer of this encoder: the given file, else the cache's, else the shipped."""
+        """Find the proposer of this encoder: the given file, else the cache's, else the shipped.
+
+        Raises:
+            FileNotFoundError: If there is no file of the given name.
+            ValueError: If the given file belongs to other weights, or a file lacks weights.
+        """
         h, encoder = self.hparams, self.encoder
         assert encoder is not None
         name = f"proposer_{h.backbone['name']}.safetensors"
@@ -219,10 +240,11 @@ class Inversion(LightningModule):
         options = (
             [Path(h.cache_dir) / name, shipped] if h.proposer == "auto" else [Path(h.proposer)]
         )
+        remedy = f"python train.py experiment=proposer backbone={h.backbone['name']}"
         if h.proposer != "auto" and not options[0].is_file():
             raise FileNotFoundError(
-                f"model.proposer: there is no file {h.proposer}; make one with "
-                f"python train.py experiment=proposer backbone={h.backbone['name']}, or give null."
+                f"model.proposer: there is no file {h.proposer}; make one with {remedy}, or give "
+                "null."
             )
         own = self.fingerprint()
         for path in options:
@@ -231,20 +253,29 @@ class Inversion(LightningModule):
             with safe_open(str(path), "pt") as file:
                 meta = file.metadata() or {}
             if meta.get("fingerprint") != own:
+                if h.proposer != "auto":
+                    raise ValueError(
+                        f"model.proposer: {path} was not made for these weights of "
+                        f"{h.backbone['name']}; make one with {remedy}, or give auto or null."
+                    )
                 log.info(f"proposer: {path} belongs to other weights; left out")
                 continue
             if table is None:
                 log.info("proposer: needs model.table=true; left out")
                 return None
             proposer = build_proposer(encoder, table, json.loads(meta["config"]))
-            proposer.load_state_dict(
-                {k: v.float() for k, v in load_file(path).items()}, strict=False
-            )
+            try:
+                proposer.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+            except RuntimeError as error:
+                raise ValueError(
+                    f"model.proposer: {path} does not hold the weights of a proposer; remove it, "
+                    f"and make one with {remedy}."
+                ) from error
             log.info(f"proposer: read {path} ({path.stat().st_size / 1e6:.1f} MB)")
             return proposer.to(self.device).eval()
         log.info(
             f"proposer: none for {h.backbone['name']}; searching with gradients alone "
-            f"(train one: python train.py experiment=proposer backbone={h.backbone['name']})"
+            f"(train one: {remedy})"
         )
         return None
 
@@ -278,12 +309,17 @@ class Inversion(LightningModule):
         h, encoder = self.hparams, self.encoder
         assert encoder is not None
         targets: Tensor = batch["embedding"].to(self.device)
-        tolerance = h.tolerance or search.TOLERANCE.get(batch["stored"], 1e-5)
+        tolerance = h.tolerance
+        if tolerance is None:
+            tolerance = search.TOLERANCE.get(batch["stored"], 1e-5)
+        searcher = self.searcher
+        if h.method != "hybrid" and not isinstance(h.num_tokens, int):
+            # Rows with the same embedding hold the same text: the first one's length is theirs.
+            lengths = [h.num_tokens[rows[0]] for rows in batch["index"]]
+            searcher = replace(searcher, num_tokens=lengths)
         writers = [c for c in self.trainer.callbacks if hasattr(c, "write")]  # pyright: ignore
         background = (self._unrelated @ targets.T).mean(0).tolist()
-        best = [-1.0] * len(targets)
         rows: list[dict[str, Any]] = []
-        spent = encoder.evaluations
 
         def done(result: search.Inversion) -> None:
             new = self.rows_of(result, batch["index"][result.index], background[result.index])
@@ -294,24 +330,20 @@ class Inversion(LightningModule):
                 self.on_progress(len(new), sum(row["exact"] for row in new), 0.0)
 
         def after_round(boards: Sequence[search.Board]) -> None:
-            for board in boards:
-                best[board.index] = board.best
             if self.on_progress and boards:
                 self.on_progress(0, 0, sum(b.best for b in boards) / len(boards))
 
         search.invert(
             encoder,
             targets,
-            self.searcher,
+            searcher,
             budget=h.budget,
             tolerance=tolerance,
             share=h.share,
             on_done=done,
             on_round=after_round,
-            known=getattr(self.searcher, "known", None),
+            known=getattr(searcher, "known", None),
         )
-        self.total_evaluations = getattr(self, "total_evaluations", 0)
-        self.total_evaluations += encoder.evaluations - spent
         return [] if writers else rows
 
     def rows_of(
@@ -319,18 +351,20 @@ class Inversion(LightningModule):
     ) -> list[dict[str, Any]]:
         """Turn a result into rows, one for each row of the file that holds this embedding."""
         text, cosine, alternatives = result.text, result.cosine, result.alternatives
-        moved = False
+        moved, gap = False, result.runner_up_gap
         if self.fluency is not None and not result.exact and alternatives:
             ranked = rank_near_ties([(text, cosine), *alternatives], self.fluency)
             moved = ranked[0][0] != text
             (text, cosine), alternatives = ranked[0], ranked[1:]
+            if moved:  # negative, where fluency chose a text that is farther away
+                gap = cosine - max(c for _, c in alternatives)
         return [
             {
                 "index": index,
                 "text": text,
                 "cosine": cosine,
                 "exact": result.exact,
-                "runner_up_gap": result.runner_up_gap,
+                "runner_up_gap": gap,
                 "evaluations": result.evaluations,
                 "seconds": round(result.seconds, 3),
                 "alternatives": [{"text": t, "cosine": c} for t, c in alternatives],
@@ -361,16 +395,30 @@ def check_width(width: int, expected: int, name: str) -> None:
         )
 
 
+def check_lengths(num_tokens: int | Sequence[int], num_rows: int | None, longest: int) -> None:
+    """Refuse lengths that do not fit the file of targets or the encoder.
+
+    Args:
+        num_tokens: One length, or one for every row of the file.
+        num_rows: Rows of the file; None if that is not known.
+        longest: Most tokens that the encoder's context holds.
+
+    Raises:
+        ValueError: If there are more or fewer lengths than rows, or one is too long.
+    """
+    lengths = [num_tokens] if isinstance(num_tokens, int) else num_tokens
+    if not isinstance(num_tokens, int) and num_rows not in (None, len(lengths)):
+        raise ValueError(
+            f"model.num_tokens lists {len(lengths)} lengths, and the file has {num_rows} rows; "
+            "give one number for all, or one a row."
+        )
+    if max(lengths) > longest:
+        raise ValueError(
+            f"model.num_tokens is {max(lengths)}, and the encoder reads at most {longest} tokens; "
+            "give at most that."
+        )
+
+
 def build_proposer(encoder: TextEncoder, table: Tensor, config: Mapping[str, Any]) -> GapProposer:
     """Build a proposer for an encoder; its frozen parts come from there."""
     return GapProposer(table, encoder.embedding.weight.detach().float(), **config)
-
-
-def exact_interval(hits: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate."""
-    if total == 0:
-        return 0.0, 1.0
-    z, p = 1.96, hits / total
-    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return max(0.0, centre - half), min(1.0, centre + half)

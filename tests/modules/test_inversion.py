@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from src.backbones import load_clip
 from src.callbacks.inversions import FIELDS, InversionWriter
 from src.datamodules.embeddings import Embeddings
-from src.modules.inversion import Inversion, check_width, exact_interval
+from src.modules.inversion import Inversion, check_width, search
 from tests.tiny_clip import EXPECTED_WARNINGS, write_bert
 
 pytestmark = EXPECTED_WARNINGS
@@ -140,6 +140,65 @@ def test_published_methods_run(
     assert [row["evaluations"] <= 41 for row in rows(tmp_path)] == [True] * 4
 
 
+def test_listed_lengths_belong_to_rows_of_the_file(
+    spec: dict[str, Any], targets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[int]] = []
+    original = search.invert
+
+    def remember(encoder: Any, targets: Any, method: Any, **kwargs: Any) -> Any:
+        told.append(method.num_tokens)
+        return original(encoder, targets, method, **kwargs)
+
+    monkeypatch.setattr(search, "invert", remember)
+    settings = {"method": "gcg", "num_tokens": [2, 3, 2, 1], "budget": 10}
+    run(spec, targets, tmp_path / "one", data={"batch_size": 1}, **settings)
+    run(spec, targets, tmp_path / "all", **settings)
+    assert told == [[2], [3], [1], [2, 3, 1]]  # row 2 repeats row 0
+    with pytest.raises(ValueError, match="lists 3 lengths, and the file has 4 rows"):
+        run(spec, targets, tmp_path / "short", **{**settings, "num_tokens": [2, 3, 2]})
+    with pytest.raises(ValueError, match="num_tokens is 300, and the encoder reads at most"):
+        run(spec, targets, tmp_path / "long", **{**settings, "num_tokens": 300})
+
+
+def test_a_table_of_low_precision_is_not_read_in_float32(
+    spec: dict[str, Any], targets: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for precision in ("bfloat16", "float32"):
+        model = run(spec, targets, tmp_path / precision, precision=precision, budget=1)
+        model.hparams.cache_dir = str(tmp_path / "cache")
+        tables.append(model.load_table())
+    low, full = tables
+    encoder = model.encoder
+    assert encoder is not None
+    at = encoder.tokenize("house")
+    assert torch.allclose(full[list(at)], encoder.encode_ids([at]), atol=1e-6)
+    assert not torch.allclose(full, low, atol=1e-5)
+
+
+def test_the_gap_is_that_of_the_text_that_fluency_chose(
+    spec: dict[str, Any], tmp_path: Path
+) -> None:
+    model = Inversion(spec, str(tmp_path))
+    model.fluency = lambda texts: [float(t == "the cat") for t in texts]
+    options = [("the cat", 0.9985), ("dog", 0.5)]
+    found = search.Inversion(0, "cat the", (1,), 0.999, False, 0.0005, 1, 0.0, options)
+    (row,) = model.rows_of(found, [0], 0.0)
+    assert row["found_by"] == "fluency"
+    assert row["runner_up_gap"] == pytest.approx(-0.0005)
+    model.fluency = lambda texts: [float(t == "cat the") for t in texts]
+    assert model.rows_of(found, [0], 0.0)[0]["runner_up_gap"] == 0.0005
+
+
+def test_one_fragment_may_be_given_as_it_is(
+    spec: dict[str, Any], targets: Path, tmp_path: Path
+) -> None:
+    model = run(spec, targets, tmp_path, fragments="red cat", budget=1)
+    assert model.encoder is not None
+    assert model.searcher.fragments == [model.encoder.tokenize("red cat")]
+
+
 def test_priors_are_logged(spec: dict[str, Any], targets: Path, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("the old man\nblue tree\n")
     run(spec, targets, tmp_path, word_list=str(tmp_path / "words.txt"), fragments=["red"])
@@ -157,6 +216,9 @@ def test_priors_are_logged(spec: dict[str, Any], targets: Path, tmp_path: Path) 
         ({"budget": 2, "method": "pez"}, "at least 3"),
         ({"precision": "int8"}, "float32 or bfloat16"),
         ({"beam": 0}, "model.beam is 0"),
+        ({"num_tokens": [], "method": "gcg"}, "model.num_tokens is 0"),
+        ({"tolerance": 0}, "model.tolerance is 0; give a number between 0 and 1"),
+        ({"tolerance": 1}, "model.tolerance is 1; "),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
@@ -170,10 +232,3 @@ def test_a_wrong_width_names_the_encoders_that_have_it() -> None:
     with pytest.raises(ValueError, match="no encoder here has that width"):
         check_width(7, 384, "minilm")
     check_width(384, 384, "minilm")
-
-
-def test_wilson_interval() -> None:
-    low, high = exact_interval(9, 10)
-    assert (low, high) == pytest.approx((0.596, 0.982), abs=2e-3)
-    assert exact_interval(0, 0) == (0.0, 1.0)
-    assert exact_interval(10, 10)[1] == 1.0

@@ -1,8 +1,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from lightning.pytorch import Trainer
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from src.datamodules.phrases import Phrases
 from src.modules.inversion import Inversion
@@ -47,5 +49,15 @@ def test_a_trained_proposer_is_found_again(tmp_path: Path) -> None:
     user._trainer = fit  # type: ignore[assignment]
     assert user.load_proposer(user.load_table()) is not None
     assert user.encoder is not None
+    path = cache / "proposer_tiny.safetensors"
+    weights = load_file(path)
+    del weights["bias"]
+    save_file(weights, str(path), metadata=meta)
+    with pytest.raises(ValueError, match="does not hold the weights of a proposer; remove it"):
+        user.load_proposer(user.load_table())
     user.encoder.embedding.weight.data.mul_(2)
     assert user.load_proposer(user.load_table()) is None
+    # A file that is asked for by name is not left out in silence.
+    user.hparams.proposer = str(tmp_path / "out" / path.name)
+    with pytest.raises(ValueError, match="not made for these weights of tiny; make one with"):
+        user.load_proposer(user.load_table())

@@ -33,6 +33,7 @@ class TextEncoder:
     Attributes:
         evaluations: Sequences encoded so far; one with a backward pass counts three.
         dim: Width of an embedding.
+        causal: Whether a token sees only those before it.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class TextEncoder:
         self.dtype = getattr(torch, precision)
         self.evaluations = 0
         tower = getattr(model, "text", model)
+        self._inner: Any = getattr(tokenizer, "tokenizer", None)  # transformers' own, if it is one
         self._hf = hasattr(tower, "transformer") and hasattr(tower, "pooler")
         if precision != "float32":
             # A copy in low precision is twice as fast as casting at every call.
             tower = copy.deepcopy(tower).to(self.dtype)
         self._tower = tower
         if self._hf:
-            inner = tokenizer.tokenizer
+            inner = self._inner
             self.prefix: Ids = (inner.cls_token_id,)
             self.suffix: Ids = (inner.sep_token_id,)
             self.context_length = min(tokenizer.context_length, tower.context_length)
@@ -58,16 +60,15 @@ class TextEncoder:
             self._encode: Callable[[Tensor], Tensor] = tower
             # CLIP would put [MASK] where a token is missing; so does the search.
             self.blank: int | None = inner.mask_token_id
+            self.causal = False
         else:
             self.embedding = tower.token_embedding
             self.context_length = tower.context_length
-            causal = tower.attn_mask is not None
+            self.causal = tower.attn_mask is not None
             pool = getattr(model, "text_pool_type", None) or getattr(tower, "pool_type", None)
-            start, end = _special_ids(tokenizer)
-            self.prefix, self.suffix = start, end
-            self._encode = self._cut_forward if causal and pool == "argmax" else self._padded
+            self.prefix, self.suffix, self.pad_id = _special_ids(tokenizer)
+            self._encode = self._cut_forward if self.causal and pool == "argmax" else self._padded
             self.blank = None
-        self.pad_id = int(getattr(getattr(tower, "config", None), "pad_token_id", 0) or 0)
 
     def to(self, device: torch.device | str) -> TextEncoder:
         """Move the model, and the low-precision copy if there is one; give the encoder itself."""
@@ -94,7 +95,7 @@ class TextEncoder:
         """Give the ids of a text without special tokens and padding."""
         if self._hf:
             clean = self.tokenizer.clean_fn(text)
-            ids = self.tokenizer.tokenizer(clean, add_special_tokens=False).input_ids
+            ids = self._inner(clean, add_special_tokens=False).input_ids
         else:
             row = self.tokenizer([text])[0].tolist()
             ids = row[len(self.prefix) :]
@@ -104,8 +105,8 @@ class TextEncoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids, with single spaces."""
-        if self._hf:
-            return self.tokenizer.tokenizer.decode(list(ids), skip_special_tokens=True)
+        if self._inner is not None:
+            return self._inner.decode(list(ids), skip_special_tokens=True)
         return re.sub(r"\s+", " ", self.tokenizer.decode(list(ids))).strip()
 
     def canonical(self, ids: Sequence[int]) -> Ids:
@@ -113,25 +114,24 @@ class TextEncoder:
         return self.tokenize(self.decode(ids))
 
     def allowed_ids(self) -> list[int]:
-        """List the tokens that a text can hold: those that survive decoding and encoding alone.
+        """List the tokens that a text can hold.
 
-        A piece that only continues a word does not survive alone; it is kept, since it does
-        behind another. What is left out: special and unused tokens, and control characters.
+        Left out are special and unused tokens, and those of which the tokenizer reads nothing when
+        it is given their text, such as control characters. A piece that only continues a word is
+        read as other tokens when alone; it is kept, since it survives behind another.
         """
         size = self.embedding.weight.shape[0]
-        if self._hf:
-            inner = self.tokenizer.tokenizer
-            special = set(inner.all_special_ids)
-            tokens = inner.convert_ids_to_tokens(list(range(min(size, len(inner)))))
-            return [
-                i
-                for i, t in enumerate(tokens)
-                if i not in special and not re.fullmatch(r"\[unused\d+\]", t)
-            ]
-        special = {*self.prefix, *self.suffix}
-        vocab = getattr(self.tokenizer, "decoder", None)
-        size = min(size, len(vocab)) if vocab is not None else size
-        return [i for i in range(size) if i not in special]
+        if self._inner is not None:
+            special = {*self.prefix, *self.suffix, *self._inner.all_special_ids}
+            names = self._inner.convert_ids_to_tokens(list(range(min(size, len(self._inner)))))
+            special |= {i for i, t in enumerate(names) if re.fullmatch(r"\[unused\d+\]", t)}
+            size = len(names)
+        else:
+            special = {*self.prefix, *self.suffix}
+            size = min(size, len(self.tokenizer.decoder))
+        ids = [i for i in range(size) if i not in special]
+        # Letters and digits always survive: only the few others are worth a look.
+        return [i for i in ids if (text := self.decode([i])).isalnum() or self.tokenize(text)]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Encode texts through the model's public ``encode_text``, in float32, normalised.
@@ -187,7 +187,12 @@ class TextEncoder:
             Unit embeddings (n, dim).
         """
         self.evaluations += len(rows)
-        hook = self.embedding.register_forward_hook(lambda *_: embeddings)
+
+        def replace(module: Any, args: Any, looked_up: Tensor) -> Tensor:
+            # A tower that is fed at full length keeps the table's rows for its padding.
+            return torch.cat([embeddings, looked_up[:, embeddings.shape[1] :]], dim=1)
+
+        hook = self.embedding.register_forward_hook(replace)
         try:
             z = self._encode(rows)
         finally:
@@ -232,14 +237,17 @@ class TextEncoder:
         """Run a tower that needs its full context; padding embeddings stay the table's."""
         short = self.context_length - rows.shape[1]
         full = F.pad(rows, (0, short), value=self.pad_id)
-        return self.model.encode_text(full)
+        # A CLIP is its own text tower; a CustomTextCLIP has one, whose forward encodes text.
+        return getattr(self._tower, "encode_text", self._tower)(full)
 
 
-def _special_ids(tokenizer: Any) -> tuple[Ids, Ids]:
-    """Give what an open_clip tokenizer puts before and behind a text."""
+def _special_ids(tokenizer: Any) -> tuple[Ids, Ids, int]:
+    """Give what an open_clip tokenizer puts before and behind a text, and pads with."""
+    row = tokenizer([""])[0].tolist()
     if hasattr(tokenizer, "sot_token_id"):
-        return (tokenizer.sot_token_id,), (tokenizer.eot_token_id,)
-    inner = tokenizer.tokenizer  # an HFTokenizer for a native tower (SigLIP, CLIPA)
-    empty = inner("", add_special_tokens=True).input_ids
-    half = 1 if len(empty) > 1 else 0
-    return tuple(empty[:half]), tuple(empty[half:])
+        return (tokenizer.sot_token_id,), (tokenizer.eot_token_id,), row[-1]
+    # An HFTokenizer for a native tower. Its row decides, not the inner tokenizer: SigLIP's pads
+    # with the token that ends a text, CLIPA's writes padding over that token.
+    length = len(tokenizer.tokenizer("").input_ids)
+    half = 1 if length > 1 else 0
+    return tuple(row[:half]), tuple(row[half:length]), row[-1]

@@ -59,6 +59,9 @@ class Hybrid:
         dictionary: Texts that are looked up first, and that the beams start from.
         use_gradient: Whether repair uses gradients where there is a proposer.
         seed: Mixed with the target's own seed.
+
+    Raises:
+        ValueError: If a fragment is longer than the longest phrase tried.
     """
 
     vocabulary: Vocabulary
@@ -73,6 +76,20 @@ class Hybrid:
     dictionary: Dictionary | None = None
     use_gradient: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for ids in self.fragments:
+            if len(ids) > self.longest:
+                raise ValueError(
+                    f"the fragment {self.vocabulary.encoder.decode(ids)!r} has {len(ids)} tokens, "
+                    f"and phrases of at most {self.longest} are tried; give less of it, or more "
+                    "max_tokens where the encoder's context allows."
+                )
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a phrase: ``max_tokens``, or what the encoder's context holds."""
+        return min(self.max_tokens, self.vocabulary.encoder.max_tokens)
 
     def __call__(self, board: Board) -> Searcher:
         return _Run(self, board).search()
@@ -100,7 +117,6 @@ class _Run:
         self.rng = random.Random(board.seed ^ settings.seed)
         self.pool: dict[Ids, State] = {}
         self.expanded: dict[Ids, int] = {}
-        self.causal = self.v.blank is None
         self.empty = State((), 0.0, torch.zeros_like(board.target))
 
     # ------------------------------------------------------------- evaluation
@@ -108,9 +124,7 @@ class _Run:
     def score(self, candidates: Sequence[Ids], move: str, limit: int | None = None) -> States:
         """Evaluate candidates that are new; give their states, best first."""
         fresh = [
-            ids
-            for ids in self.board.new(candidates, move, limit)
-            if len(ids) <= min(self.s.max_tokens, self.v.encoder.max_tokens)
+            ids for ids in self.board.new(candidates, move, limit) if len(ids) <= self.s.longest
         ]
         if not fresh:
             return []
@@ -236,17 +250,26 @@ class _Run:
 
     # ----------------------------------------------------------------- search
 
+    def _fragment(self, ids: Ids) -> States:
+        """Give the state of a fragment, from which growth can begin."""
+        if ids not in self.board.seen:
+            return (yield from self.score([ids], "fragment"))
+        # `known` noted its cosine before the search began; a state needs the embedding too.
+        values, z = yield Scored([ids])
+        self.pool[ids] = State(ids, values[0], z[0])
+        return [self.pool[ids]]
+
     def search(self) -> Searcher:
         start = [self.empty]
         for fragment in self.s.fragments:
-            start += yield from self.score([fragment], "fragment")
+            start += yield from self._fragment(fragment)
         if self.s.dictionary is not None:
             near = self.s.dictionary.nearest(self.board.target, self.s.beam)
             start += [State(ids, value, z) for ids, value, z in near]
             self.pool |= {s.ids: s for s in start[1:]}
         if len(start) > 1:
             yield from self.grow(start[1:], self.s.beam, self.s.width)
-        appends = self.s.append_only or (self.s.append_only is None and self.causal)
+        appends = self.s.append_only or (self.s.append_only is None and self.v.encoder.causal)
         if appends and self.v.proposer is None:  # gradients at one gap are cheaper than at all
             yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
         # Without a proposer the cosine alone leads, and it needs more company where that is cheap.

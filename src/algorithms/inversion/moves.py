@@ -226,9 +226,9 @@ class Vocabulary:
 # ------------------------------------------------------------------ changes of order and length
 
 
-def deletions(ids: Ids, span: int = 1) -> list[Ids]:
-    """Leave out each run of ``span`` tokens."""
-    return [(*ids[:i], *ids[i + span :]) for i in range(len(ids) - span + 1)]
+def deletions(ids: Ids) -> list[Ids]:
+    """Leave out each token."""
+    return [(*ids[:i], *ids[i + 1 :]) for i in range(len(ids))]
 
 
 def adjacent_swaps(ids: Ids) -> list[Ids]:
@@ -258,7 +258,7 @@ def segment_moves(ids: Ids, longest: int) -> Iterator[Ids]:
 
 
 def segment_swaps(ids: Ids, longest: int) -> Iterator[Ids]:
-    """Exchange every two runs of up to ``longest`` tokens, of two tokens or more together."""
+    """Exchange every two runs of up to ``longest`` tokens, of three tokens or more together."""
     n = len(ids)
     for total in range(3, 2 * longest + 1):
         for first in range(max(1, total - longest), min(longest, total - 1) + 1):

@@ -182,7 +182,8 @@ def invert(
         raise ValueError(f"a budget of {budget} evaluations is too small; give at least 1.")
     start = time.monotonic()
     targets = F.normalize(targets.detach().float().to(encoder.device), dim=-1).clone()
-    tolerances = [tolerance] * len(targets) if isinstance(tolerance, float) else list(tolerance)
+    single = isinstance(tolerance, (int, float))
+    tolerances = [float(tolerance)] * len(targets) if single else list(tolerance)
     boards = [Board(t, budget, i) for i, t in enumerate(targets)]
     searches = [method(board) for board in boards]
     results: list[Inversion | None] = [None] * len(boards)

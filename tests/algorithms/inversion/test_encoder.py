@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from src.algorithms.inversion.encoder import TextEncoder
 
 TEXTS = ["a red cat", "the old man sits under a tree", "dog", "two cats on the table"]
-KINDS = ("causal", "bidirectional")
+KINDS = ("causal", "bidirectional", "padded", "stripped")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,12 +81,37 @@ def test_text_survives_the_round_trip(kind: str, make_encoder: Callable[..., Tex
     assert encoder.tokenize("") == ()
 
 
-def test_low_precision_is_near(make_encoder: Callable[..., TextEncoder]) -> None:
-    low, full = (make_encoder("bidirectional", precision=p) for p in ("bfloat16", "float32"))
+def test_a_token_sees_what_the_mask_says(make_encoder: Callable[..., TextEncoder]) -> None:
+    assert {kind: make_encoder(kind).causal for kind in KINDS} == {
+        kind: kind == "causal" for kind in KINDS
+    }
+
+
+def test_tokens_that_are_read_as_nothing_are_left_out(
+    make_encoder: Callable[..., TextEncoder],
+) -> None:
+    encoder = make_encoder("causal")
+    allowed = TextEncoder.allowed_ids(encoder)
+    decoder = encoder.tokenizer.decoder
+    lost = set(range(len(decoder))) - set(allowed)
+    assert encoder.prefix[0] in lost
+    assert encoder.tokenizer.encoder[encoder.tokenizer.byte_encoder[0]] in lost  # \x00
+    assert all(encoder.tokenize(encoder.decode([t])) for t in allowed[::97])
+    assert all(not encoder.canonical([t]) for t in lost - {*encoder.prefix, *encoder.suffix})
+    assert len(lost) < 100
+
+
+@pytest.mark.parametrize("kind", ["bidirectional", "padded"])
+def test_low_precision_is_near(kind: str, make_encoder: Callable[..., TextEncoder]) -> None:
+    low, full = (make_encoder(kind, precision=p) for p in ("bfloat16", "float32"))
     ids = [low.tokenize(t) for t in TEXTS]
     assert (low.encode_ids(ids) * full.encode_ids(ids)).sum(-1).min() > 0.99
     # Identity is decided in float32 all the same.
-    assert torch.equal(low.encode_text(TEXTS), full.encode_text(TEXTS))
+    target = full.encode_text(TEXTS)
+    assert torch.equal(low.encode_text(TEXTS), target)
+    rows = low.rows(ids[:1])
+    gradients = [encoder.gradients(rows, target[1:2])[0].flatten() for encoder in (low, full)]
+    assert F.cosine_similarity(*gradients, dim=0) > 0.95
 
 
 @pytest.mark.gpu

@@ -33,6 +33,5 @@ def test_runs_change_places() -> None:
     assert len(set(segment_swaps(ids, 3))) == len(list(segment_swaps(ids, 3)))
 
 
-def test_deletions_leave_out_each_run() -> None:
+def test_deletions_leave_out_each_token() -> None:
     assert deletions((1, 2, 3)) == [(2, 3), (1, 3), (1, 2)]
-    assert deletions((1, 2, 3), 2) == [(3,), (1,)]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,10 +9,10 @@ import torch.nn.functional as F
 
 from src.algorithms.inversion.baselines import GCG, PEZ
 from src.algorithms.inversion.encoder import TextEncoder
-from src.algorithms.inversion.hybrid import Hybrid, one_token_table
+from src.algorithms.inversion.hybrid import Hybrid, _Run, one_token_table
 from src.algorithms.inversion.moves import Vocabulary
 from src.algorithms.inversion.priors import Dictionary, rank_near_ties
-from src.algorithms.inversion.search import Inversion, invert
+from src.algorithms.inversion.search import Board, Inversion, Scored, invert
 
 Make = Callable[..., TextEncoder]
 KINDS = ("causal", "bidirectional")
@@ -27,7 +28,7 @@ def facts(results: list[Inversion]) -> list[tuple[str, bool, int]]:
     return [(r.text, r.exact, r.evaluations) for r in results]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "padded"])
 def test_hybrid_finds_phrases_of_unknown_length(kind: str, make_encoder: Make) -> None:
     encoder = make_encoder(kind)
     results = invert(encoder, encoder.encode_text(PLANTED), hybrid(encoder), budget=6000)
@@ -169,11 +170,35 @@ def test_priors_help(make_encoder: Make) -> None:
     assert result.exact
 
 
+@pytest.mark.parametrize("fragment", ["three", "three old"])
+def test_growth_begins_from_fragments_that_are_known(fragment: str, make_encoder: Make) -> None:
+    """What the table or a word list told of a fragment must not hide it from the search."""
+    encoder = make_encoder("causal")
+    method = hybrid(encoder, dictionary=Dictionary.encode(encoder, ["three old", "a dog"]))
+    ids = encoder.tokenize(fragment)
+    board = Board(encoder.encode_text([fragment])[0], budget=100)
+    for known, cosine in method.known(board.target):
+        board.note(known, cosine)
+    assert ids in board.seen
+    run = _Run(replace(method, fragments=[ids]), board)
+    search = run.search()
+    request = next(search)
+    assert request == Scored([ids])
+    with pytest.raises(ValueError, match="2 tokens, and phrases of at most 1 "):
+        hybrid(encoder, fragments=[encoder.tokenize("three old")], max_tokens=1)
+
+
 def test_near_ties_go_to_the_fluent(make_encoder: Make) -> None:
     options = [("cat the", 0.9991), ("the cat", 0.9990), ("dog", 0.9)]
     ranked = rank_near_ties(options, lambda texts: [float(t.startswith("the")) for t in texts])
     assert [t for t, _ in ranked] == ["the cat", "cat the", "dog"]
     assert rank_near_ties(options[:1], partial(map, len)) == options[:1]  # type: ignore[arg-type]
+
+
+def test_the_tolerance_may_be_any_number(make_encoder: Make) -> None:
+    encoder = make_encoder("causal")
+    method = GCG(Vocabulary(encoder), 1, batch=4, top_k=4)
+    assert invert(encoder, encoder.encode_text(["dog"]), method, budget=4, tolerance=1)
 
 
 def test_a_budget_of_nothing_is_refused(make_encoder: Make) -> None:
