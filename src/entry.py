@@ -7,6 +7,8 @@ the Trainer's work, the exported result, ``metrics.json``, the summary. It is th
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
 import logging
 import os
@@ -15,24 +17,33 @@ import signal
 import sys
 import threading
 import time
+import traceback
+import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_method, get_object, instantiate
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from src.backbones import BackboneError
 from src.callbacks.checkpoint import (
@@ -42,6 +53,28 @@ from src.callbacks.checkpoint import (
     slurm_job,
 )
 from src.callbacks.prediction_writer import merge_metrics
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Call an entry point's ``main``, which Hydra made; what Hydra refuses becomes one sentence.
+
+    Args:
+        main: Composes the configuration from the command line and runs the task.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on instead of printing them
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        is_of_task = any(frame.f_code is _guarded.__code__ for frame, _ in frames)
+        if is_of_task or os.environ.get("TRIDENT_TRACEBACK"):
+            raise
+        if isinstance(error, (HydraException, OmegaConfBaseException)):
+            sentence = _sentence(error)
+        else:  # the run's folder, which Hydra makes before the task starts
+            sentence = _FOLDER.format(error.filename, error.strerror)
+        _say(f"Error: {sentence}")
+        sys.exit(2)
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -69,13 +102,20 @@ def evaluate(cfg: DictConfig) -> float | None:
 
 
 def _train(cfg: DictConfig) -> dict[str, Any]:
-    output_dir = _prepare(cfg)
     if cfg.get("action") == "report":  # an experiment that makes its own trainers
+        output_dir = _prepare(cfg)
         metrics = dict(instantiate(cfg.report, _convert_="all")() or {})
         merge_metrics(output_dir, metrics)
         return metrics
-    resume = _resume_checkpoint(cfg, output_dir)
+    resume = _resume_checkpoint(cfg)
+    _refuse_used_folder(Path(cfg.paths.output_dir), resume)
     _meet_budget(cfg)
+    output_dir = _prepare(cfg)
+    if 0 in (cfg.trainer.get("max_epochs"), cfg.trainer.get("max_steps")):
+        raise ValueError(
+            "trainer.max_epochs=0 or max_steps=0 trains nothing; python eval.py measures a model "
+            "as it is."
+        )
     data, model, trainer = _build(cfg)
     start = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
@@ -180,10 +220,17 @@ def _quiet() -> None:
         own.addHandler(handler)
 
 
+_FOLDER = (
+    "the run's folder {} cannot be written to ({}); choose another with paths.output_dir=FOLDER or "
+    "hydra.run.dir=FOLDER."
+)
+
+
 def _prepare(cfg: DictConfig) -> Path:
     """Refuse what cannot work, make the run's folder, and seed."""
     _quiet()
     _refuse_parallel_sweep(cfg)
+    _refuse_wrong_kinds(cfg)
     requeue_at_warning()
     output_dir = Path(cfg.paths.output_dir)
     try:
@@ -192,10 +239,7 @@ def _prepare(cfg: DictConfig) -> Path:
         probe.write_bytes(b"0" * 4096)
         probe.unlink()
     except OSError as error:
-        raise ValueError(
-            f"the run's folder {output_dir} cannot be written to ({error.strerror}); choose "
-            "another with paths.output_dir=FOLDER or hydra.run.dir=FOLDER."
-        ) from error
+        raise ValueError(_FOLDER.format(output_dir, error.strerror)) from error
     if rank_zero_only.rank == 0:
         OmegaConf.save(cfg, output_dir / "config.yaml", resolve=True)
     if torch.cuda.is_available() and OmegaConf.select(cfg, "trainer.precision") == "32-true":
@@ -232,9 +276,11 @@ def _build(
 
 
 def _meet_budget(cfg: DictConfig) -> None:
-    """Give the method the size that comes closest to ``+budget=`` parameters, if that is given."""
+    """Give the method the size that comes closest to ``budget=`` parameters, if that is given."""
     if cfg.get("budget") is None:
         return
+    if not isinstance(cfg.budget, int):
+        raise ValueError(f"budget is {cfg.budget!r}; give a whole number of parameters.")
     model = instantiate(cfg.model, _convert_="all")  # no weights are read yet
     if not hasattr(model, "spec"):
         raise ValueError(f"budget={cfg.budget}: model={cfg.run_name} is no method with a size.")
@@ -275,6 +321,84 @@ def _refuse_parallel_sweep(cfg: DictConfig) -> None:
             "run the whole sweep in every process; use hydra/launcher=euler on a Slurm cluster, or "
             "trainer.devices=1, or one command for each choice."
         )
+
+
+def _refuse_used_folder(output_dir: Path, resume: Path | None) -> None:
+    """Keep the results of another run, which this one would replace in part and mix with."""
+    is_used = any(output_dir.glob("checkpoints/*.ckpt")) or (output_dir / "metrics.json").exists()
+    if is_used and not (resume and resume.resolve().is_relative_to(output_dir.resolve())):
+        raise ValueError(
+            f"{output_dir} holds a run already; go on with it by ckpt_path={output_dir}, or choose "
+            "another folder."
+        )
+
+
+def _refuse_wrong_kinds(cfg: DictConfig) -> None:
+    """Compare every value with the signature of what it is given to, before anything is made."""
+    for node in _made(cfg):
+        hints = _hints(node["_target_"])
+        for key in node:
+            if key not in hints or OmegaConf.is_missing(node, key):
+                continue
+            value = node[key]
+            if isinstance(value, (DictConfig, ListConfig)):
+                value = OmegaConf.to_container(value, resolve=True)
+            if not _fits(value, hints[key]):
+                source = re.fullmatch(r"\$\{([\w.]+)\}", str(node._get_node(key)._value()))
+                name = source[1] if source else node._get_full_key(key)
+                raise ValueError(f"{name} is {value!r}; it must be {_words(hints[key])}.")
+
+
+def _made(node: Any) -> Iterator[DictConfig]:
+    """Return the parts of a configuration that name what is made of them."""
+    if isinstance(node, DictConfig) and not node._is_none():
+        if "_target_" in node:
+            yield node
+        for key in node:
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(
+                node, str(key)
+            ):
+                yield from _made(node[key])
+
+
+def _hints(target: str) -> dict[str, Any]:
+    """Return the annotations of a target's arguments, those of its base classes included."""
+    made = get_object(target)
+    functions = [c.__init__ for c in reversed(made.__mro__)] if isinstance(made, type) else [made]
+    hints: dict[str, Any] = {}
+    for function in functions:
+        if inspect.isfunction(function):
+            parameters = inspect.signature(function, eval_str=True).parameters.values()
+            hints |= {p.name: p.annotation for p in parameters}
+    return hints
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a number, or a list of numbers, is one where ``hint`` asks for it."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, choice) for choice in get_args(hint))
+    if hint in (None, type(None)):
+        return value is None
+    if hint is int:
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if hint is float:
+        return isinstance(value, (int, float))
+    if hint is bool:
+        return isinstance(value, (bool, int))
+    if hint is str:
+        return isinstance(value, (str, int, float))
+    if get_origin(hint) in (list, Sequence):
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    return True
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_words, get_args(hint))))
+    if get_origin(hint) in (list, Sequence):
+        return f"a list, each {_words(get_args(hint)[0])}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names.get(hint, "null" if hint in (None, type(None)) else "something else")
 
 
 def _num_processes(trainer: DictConfig) -> int:
@@ -413,13 +537,10 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
         )
         sys.exit(130)
     except Exception as error:
-        cause: BaseException = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        expected = (ValueError, FileNotFoundError, BackboneError, OmegaConfBaseException)
-        if os.environ.get("TRIDENT_TRACEBACK") or not isinstance(cause, expected):
+        sentence = _sentence(error)
+        if os.environ.get("TRIDENT_TRACEBACK") or sentence is None:
             raise
-        _say(f"Error: {cause}")
+        _say(f"Error: {sentence}")
         if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the other jobs of the sweep go on
         sys.exit(2)
@@ -427,8 +548,31 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
     return metrics.get(name) if name else None
 
 
-def _resume_checkpoint(cfg: DictConfig, output_dir: Path) -> Path | None:
+def _sentence(error: BaseException) -> str | None:
+    """Return what to tell a user who made a mistake; None if it is not one, but a bug."""
+    cause, is_made = error, isinstance(error, InstantiationException)
+    wrappers = (InstantiationException, InterpolationResolutionError, ConfigCompositionException)
+    while isinstance(cause, wrappers) and (inner := cause.__cause__ or cause.__context__):
+        cause = inner
+    if isinstance(cause, InterpolationKeyError):
+        return (
+            f"the chosen model, data and task do not go together ({str(cause).splitlines()[0]}); "
+            "the head of the task's file in configs/task says what it takes."
+        )
+    misspelt = isinstance(cause, (ConfigKeyError, ConfigAttributeError))
+    if misspelt and isinstance(cause.parent_node, DictConfig):
+        keys = [str(key) for key in cause.parent_node]
+        near = difflib.get_close_matches(str(cause.key), keys, n=3) or keys
+        return f"there is no {cause.full_key}; choose among {', '.join(near)}."
+    expected = (ValueError, FileNotFoundError, BackboneError, OmegaConfBaseException)
+    if isinstance(cause, (*expected, HydraException)):
+        return str(cause)
+    return str(cause) if is_made and isinstance(cause, MisconfigurationException) else None
+
+
+def _resume_checkpoint(cfg: DictConfig) -> Path | None:
     """Return what to go on from: what the user names, or what a requeued job left in its folder."""
+    output_dir = Path(cfg.paths.output_dir)
     is_requeued = slurm_job() and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
     if is_requeued and any(output_dir.glob("checkpoints/*.ckpt")):
         return find_checkpoint(output_dir, "resume")  # newer than what it was submitted with
@@ -483,7 +627,10 @@ def _last_run(ckpt_path: str | None, kind: str, name: str) -> str | None:
     patterns = [f"{kind}/{name}/*"] + (["sweep/*/*"] if name == "*" else [])
     runs = [path.parent.parent for p in patterns for path in root.glob(f"{p}/checkpoints/*.ckpt")]
     if not runs:
-        return str(root / kind / name)  # find_checkpoint says what is missing
+        raise ValueError(
+            f"ckpt_path=last: no run under {root / kind / name} has left a checkpoint yet; train "
+            "first, or name a run's folder."
+        )
     return str(max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime))
 
 

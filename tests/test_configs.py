@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src import entry  # noqa: F401  (registers the resolvers)
+from src import entry  # registers the resolvers
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -42,11 +42,11 @@ def targets(node: Any) -> list[str]:
 
 
 def check(cfg: DictConfig) -> None:
-    OmegaConf.to_container(
-        OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), resolve=True
-    )
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    OmegaConf.to_container(own, resolve=True)
     for target in targets(cfg):
         assert callable(get_object(target)), target
+    entry._refuse_wrong_kinds(own)
 
 
 @pytest.mark.parametrize("task", members("task"))

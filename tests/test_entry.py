@@ -1,6 +1,7 @@
 """The entry points' own decisions: devices, run folders, resuming, errors as sentences."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src import entry
+from tests.test_configs import composed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,6 +87,77 @@ def test_unknown_choice_lists_the_choices() -> None:
     assert done.returncode != 0
     for name in ("lora", "adapter", "prefix_tuning", "full"):
         assert name in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "trainer.max_epochs=two",
+            "trainer.max_epochs is 'two'; it must be a whole number or null",
+        ),
+        ("data.batch_size=many", "data.batch_size is 'many'"),
+        ("model.learning_rate=fast", "model.learning_rate is 'fast'; it must be a number"),
+        ("model.rank=2.5", "model.rank is 2.5"),
+    ],
+)
+def test_value_of_the_wrong_kind(override: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        entry._refuse_wrong_kinds(composed("train", override))
+
+
+def test_value_of_the_wrong_kind_is_named_as_the_user_gave_it() -> None:
+    with pytest.raises(ValueError, match=r"filter\.threshold is 'abc'"):
+        entry._refuse_wrong_kinds(composed("eval", "task=filter", "filter.threshold=abc"))
+
+
+@pytest.mark.parametrize("trace", ["checkpoints/last.ckpt", "metrics.json"])
+def test_folder_of_another_run_is_kept(tmp_path: Path, trace: str) -> None:
+    entry._refuse_used_folder(tmp_path, None)
+    (tmp_path / trace).parent.mkdir(exist_ok=True)
+    (tmp_path / trace).touch()
+    entry._refuse_used_folder(tmp_path, tmp_path / "checkpoints" / "last.ckpt")
+    for resume in (None, tmp_path.parent / "other" / "last.ckpt"):
+        with pytest.raises(ValueError, match="holds a run already; go on with it by ckpt_path="):
+            entry._refuse_used_folder(tmp_path, resume)
+
+
+def test_no_run_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIDENT_OUTPUTS", str(tmp_path))
+    with pytest.raises(ValueError, match="has left a checkpoint yet; train first"):
+        entry._last_run("last", "train", "lora")
+
+
+@pytest.mark.parametrize("budget", ["budget=abc", "+budget=abc"])
+def test_budget_that_is_no_number(budget: str) -> None:
+    with pytest.raises(ValueError, match="give a whole number of parameters"):
+        entry._meet_budget(composed("train", budget))
+
+
+def test_refusals_before_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compose_misspelt() -> None:
+        composed("train", "model.rnk=4")
+
+    def make_folder() -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "file" / "run").mkdir()
+
+    def fail() -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.delenv("TRIDENT_TRACEBACK", raising=False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    for mistake, said in (
+        (compose_misspelt, "there is no model.rnk; choose among rank"),
+        (make_folder, "cannot be written to"),
+    ):
+        with pytest.raises(SystemExit):
+            entry.run(mistake)
+        assert said in capsys.readouterr().err
+    with pytest.raises(KeyError):
+        entry.run(fail)
 
 
 def test_sweep_over_several_processes_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_course_study_is_the_prompt_task_on_svamp() -> None:
 
 @pytest.mark.parametrize("model", ["lora", "adapter", "prefix_tuning"])
 def test_a_budget_sets_the_size_of_every_method_in_training(model: str) -> None:
-    cfg = composed("train", f"model={model}", "backbone=t5_small", "+budget=300000")
+    cfg = composed("train", f"model={model}", "backbone=t5_small", "budget=300000")
     entry._meet_budget(cfg)
     made = instantiate(cfg.model, _convert_="all").spec
     kept = made.materialized() if model == "prefix_tuning" else made
@@ -82,7 +82,7 @@ def test_a_budget_sets_the_size_of_every_method_in_training(model: str) -> None:
 
 
 def test_a_method_without_a_size_refuses_a_budget() -> None:
-    cfg = composed("train", "model=full", "backbone=t5_small", "+budget=300000")
+    cfg = composed("train", "model=full", "backbone=t5_small", "budget=300000")
     with pytest.raises(ValueError, match="full has no size to fit to a budget"):
         entry._meet_budget(cfg)
 

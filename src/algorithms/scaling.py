@@ -347,6 +347,10 @@ def read_runs(
     if flops == "6nd":
         found["flops"] = FLOPS_PER_PARAMETER_TOKEN * found["params"] * found["tokens"]
     runs = Runs(found["params"], found["tokens"], found["flops"], found["loss"])
+    if drop_highest and drop_highest >= len(runs):
+        raise ValueError(
+            f"drop_highest={drop_highest} leaves none of the {len(runs)} runs of {path}."
+        )
     if drop_highest:
         keep = np.sort(np.argsort(runs.loss, kind="stable")[: max(len(runs) - drop_highest, 0)])
         runs = runs.take(keep)
@@ -360,7 +364,7 @@ def _positive_column(path: Path, table: pd.DataFrame, name: str) -> FloatArray:
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if bad.size:
         raise ValueError(
-            f"{path}, line {bad[0] + 2}, column {name!r}: {table[name].iloc[bad[0]]!r} is no "
+            f"{path}, line {bad[0] + 2}, column {name!r}: {str(table[name].iloc[bad[0]])!r} is no "
             "positive number."
         )
     return values

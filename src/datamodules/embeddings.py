@@ -21,6 +21,15 @@ from torch.utils.data import DataLoader
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 
+#: What files begin with; a pickle may pass for an array here, and is refused as what it is.
+_PICKLE = b"\x80"
+_BEGINNINGS = {
+    ".npy": (b"\x93NUMPY", _PICKLE),
+    ".npz": (b"PK", _PICKLE),
+    ".pt": (b"PK", _PICKLE),
+    ".pth": (b"PK", _PICKLE),
+}
+
 
 def read_embeddings(path: str | Path, key: str | None = None) -> Tensor:
     """Read a matrix of embeddings.
@@ -39,10 +48,18 @@ def read_embeddings(path: str | Path, key: str | None = None) -> Tensor:
     """
     path = Path(path)
     if not path.is_file():
+        if path.is_dir():
+            raise ValueError(f"data.path: {path} is a folder; give one of its files.")
         raise FileNotFoundError(f"data.path: there is no file {path}.")
     if path.suffix not in SUFFIXES:
         raise ValueError(
             f"data.path: {path.name} is not an embeddings file; give one of {', '.join(SUFFIXES)}."
+        )
+    with path.open("rb") as file:
+        beginning = file.read(8)
+    if not beginning.startswith(_BEGINNINGS.get(path.suffix, (b"",))):
+        raise ValueError(
+            f"data.path: {path.name} cannot be read: by its content it is no {path.suffix} file."
         )
     try:
         content = _load(path)

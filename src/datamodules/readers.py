@@ -517,7 +517,7 @@ def read_file(path: str | Path, on_bad_row: str = "error") -> tuple[list[Problem
         )
     problems: list[Problem] = []
     report = ReadReport()
-    for line, row in _ROWS[suffix](path):
+    for line, row in _decoded(path, _ROWS[suffix](path)):
         try:
             if "__broken__" in row:
                 raise _RowError("row", row["__broken__"])
@@ -543,6 +543,18 @@ def read_file(path: str | Path, on_bad_row: str = "error") -> tuple[list[Problem
         raise DataError(f"{path} holds no usable problem ({report.describe()})")
     log.info("%s: %s", path, report.describe())
     return problems, report
+
+
+def _decoded(
+    path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        yield from rows
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is no UTF-8 text (byte {error.object[error.start]:#04x}); give the published "
+            "file itself, unpacked, or save it as UTF-8"
+        ) from error
 
 
 def missing_message(path: str | Path, source: str | None) -> str:
@@ -600,7 +612,11 @@ def _in_folder(folder: Path, split: str, source: str | None) -> Path:
     if len(files) == 1:
         return files[0]
     if not files:
-        raise FileNotFoundError(missing_message(folder / "*", source))
+        where = _WHERE.get(source or "", "Known forms: " + "; ".join(_WHERE.values()))
+        raise FileNotFoundError(
+            f"the folder {folder} holds no data file ({', '.join(_ROWS)}). {where}; download it "
+            "and pass its path."
+        )
     raise DataError(
         f"{folder} holds {len(files)} data files ({', '.join(file.name for file in files[:6])}) "
         f"and none named after the split {split}: pass the file itself"

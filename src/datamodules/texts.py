@@ -98,7 +98,7 @@ class Texts(LightningDataModule):
 
 
 def read_texts(path: str | Path) -> list[Row]:
-    """Read texts in any of the forms of :class:`Texts`.
+    """Read texts in any of the forms of :class:`Texts`, at least one of which can be read.
 
     Args:
         path: File or folder.
@@ -108,7 +108,7 @@ def read_texts(path: str | Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: If there is nothing at ``path``.
-        ValueError: If it is of another kind, is empty, or would need pickle.
+        ValueError: If it is of another kind, would need pickle, or holds no readable text.
     """
     path = Path(path)
     if path.is_dir():
@@ -132,6 +132,8 @@ def read_texts(path: str | Path) -> list[Row]:
         )
     if not rows:
         raise ValueError(f"{empty}; there is nothing to look at.")
+    if all(row["error"] for row in rows):
+        raise ValueError(f"{path} holds no text that can be read: {rows[0]['error']}.")
     for position, row in enumerate(rows):
         row["text_index"] = position
     return rows
@@ -165,7 +167,8 @@ def _from_line(number: int, line: bytes) -> Row:
     except (json.JSONDecodeError, RecursionError) as error:
         return _row("", f"line {number} is not JSON ({error})")
     if not isinstance(content, dict) or not isinstance(content.get("text"), str):
-        return _row("", f"line {number} has no field text with a string")
+        found = f"the fields {', '.join(content)}" if isinstance(content, dict) else "no object"
+        return _row("", f"line {number} has no field text with a string, but {found}")
     scheme = content.get("scheme")
     if scheme is not None and scheme not in LABELS:
         return _row("", f"line {number} has the scheme {scheme!r}, not one of {', '.join(LABELS)}")

@@ -363,12 +363,18 @@ class Seq2Seq(LightningModule):
                 f"backbone={saved['backbone']}."
             )
         if self.model is not None:
-            trained = {name for name, p in self.named_parameters() if p.requires_grad}
-            missing = sorted(trained - checkpoint["state_dict"].keys())
-            if missing:
+            trained = {n: p.shape for n, p in self.named_parameters() if p.requires_grad}
+            saved_shapes = {n: value.shape for n, value in checkpoint["state_dict"].items()}
+            if trained != saved_shapes:
+                then = checkpoint.get("hyper_parameters", {})
+                changed = [
+                    f"model.{key} is {value} here and was {then[key]}"
+                    for key, value in self.hparams.items()
+                    if key != "backbone" and key in then and then[key] != value
+                ]
                 raise ValueError(
-                    f"the checkpoint lacks {len(missing)} trained tensors ({missing[0]}, ...); it "
-                    "was made with other settings of the method: load it without overriding them."
+                    "the checkpoint was made with other settings of the method "
+                    f"({'; '.join(changed) or 'its tensors differ'}); give those of then."
                 )
 
 

@@ -48,7 +48,7 @@ class Prompting(LightningModule):
         find_checkpoint: Turns what a user gives for an adapted model into a checkpoint file.
 
     Raises:
-        ValueError: If a strategy is malformed.
+        ValueError: If a strategy is malformed, or a model cannot write.
     """
 
     def __init__(
@@ -65,6 +65,12 @@ class Prompting(LightningModule):
             for name, settings in strategies.items()
         }
         self.specs = {name: dict(spec) for name, spec in models.items()}
+        for name, spec in self.specs.items():
+            if spec["family"] not in ("t5", "causal_lm"):
+                raise ValueError(
+                    f"models: backbone {name!r} is of family {spec['family']!r}, which writes no "
+                    "text; prompts need a t5 or a causal_lm."
+                )
         self.find_checkpoint = find_checkpoint
         self._loaded: tuple[str, _Asked] | None = None
         self._failed: dict[tuple[Any, ...], str] = {}
@@ -126,11 +132,6 @@ class _Prompted(_Asked):
     """A pretrained model, asked by prompts."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
-        if spec["family"] not in ("t5", "causal_lm"):
-            raise ValueError(
-                f"backbone {spec['name']!r} is of family {spec['family']!r}; prompts need a t5 or "
-                "a causal_lm."
-            )
         self.tokenizer = load_tokenizer(spec)
         self.model = load_t5(spec) if spec["family"] == "t5" else load_causal_lm(spec)
         self.has_chat = bool(getattr(self.tokenizer, "chat_template", None))

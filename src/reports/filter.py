@@ -74,6 +74,8 @@ class FilterReport:
         ):
             if not is_right:
                 kind = "folder" if key == "data.path" else "file"
+                if Path(str(path)).exists():
+                    raise ValueError(f"{key}: {path} is not a {kind}; give a {kind}.")
                 raise FileNotFoundError(f"{key}: there is no {kind} {path}.")
         self.files = sorted(
             p for p in Path(images).rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
@@ -86,12 +88,12 @@ class FilterReport:
         self.folder = Path(images)
         self.filter, self.thresholds_given = read_filter(filter_path, threshold)
         self.texts = Path(texts).read_text(encoding="utf-8").splitlines() if texts else []
-        if self.texts and len(self.texts) != len(self.filter.concepts):
+        if texts and len(self.texts) != len(self.filter.concepts):
             raise ValueError(
                 f"filter.texts has {len(self.texts)} lines, the filter {len(self.filter.concepts)} "
                 "concepts; give one line a concept."
             )
-        self.study = json.loads(Path(study).read_text(encoding="utf-8")) if study else None
+        self.study = read_study(study) if study else None
         captions = self.folder / "captions.json"
         self.captions: dict[str, str] = (
             json.loads(captions.read_text(encoding="utf-8")) if captions.is_file() else {}
@@ -105,7 +107,8 @@ class FilterReport:
             Metrics ``filter/...``.
 
         Raises:
-            ValueError: If the filter's width is not the encoder's, or the encoder has no images.
+            ValueError: If the filter's width is not the encoder's, the encoder has no images, or
+                no image can be read.
         """
         clip = load_clip(self.backbone)
         if not clip.has_vision:
@@ -121,15 +124,18 @@ class FilterReport:
             )
         self.output_dir.mkdir(parents=True, exist_ok=True)
         z, readable, unreadable = encode_images(clip, self.files, self.batch_size)
-        decisions = self.filter(z) if len(readable) else []
+        if not readable:
+            named = [f"{file.name} ({why})" for file, why in unreadable.items()][:5]
+            raise ValueError(
+                f"data.path: none of the {len(unreadable)} images in {self.folder} can be read: "
+                f"{', '.join(named)}{', ...' if len(unreadable) > len(named) else ''}."
+            )
+        decisions = self.filter(z)
         self._write(readable, decisions, unreadable)
         self._print(readable, decisions, unreadable)
-        if readable:
-            contact_sheet(
-                self._chosen(readable, decisions),
-                self.names(),
-                self.output_dir / "contact_sheet.png",
-            )
+        contact_sheet(
+            self._chosen(readable, decisions), self.names(), self.output_dir / "contact_sheet.png"
+        )
         metrics: dict[str, float] = {
             "filter/num_images": len(readable),
             "filter/num_blocked": sum(d.blocked for d in decisions),
@@ -365,6 +371,26 @@ def read_filter(path: str, threshold: float | None) -> tuple[SafetyFilter, bool]
         SafetyFilter(content["embeddings"], thresholds, special, content.get("special_thresholds")),
         threshold is None,
     )
+
+
+def read_study(path: str) -> dict[str, Any]:
+    """Read the texts that :class:`FilterReport` studies the threshold with.
+
+    Raises:
+        ValueError: If the file is no JSON of that form.
+    """
+    try:
+        study = json.loads(Path(path).read_text(encoding="utf-8"))
+        for concept in study["concepts"]:
+            concept["text"], concept["paraphrases"]
+        study["unrelated"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"filter.study: {path} is no study; expected a JSON object with 'concepts' (a list of "
+            "objects with 'text' and 'paraphrases') and 'unrelated' (a list of texts), as in "
+            "assets/filter/study.json, or filter.study=null."
+        ) from error
+    return study
 
 
 def open_image(path: Path) -> Image.Image:

@@ -110,3 +110,13 @@ def test_unclear_files_are_refused(tmp_path: Path) -> None:
     assert read_embeddings(write(tmp_path / "one.npy", torch.ones(5))).shape == (1, 5)
     with pytest.raises(ValueError, match="batch_size"):
         Embeddings(str(tmp_path / "one.npy"), batch_size=0)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt"])
+def test_text_under_another_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"e{suffix}"
+    path.write_text("embeddings\n")
+    with pytest.raises(ValueError, match=rf"by its content it is no \{suffix} file"):
+        read_embeddings(path)
+    with pytest.raises(ValueError, match="is a folder"):
+        read_embeddings(tmp_path)

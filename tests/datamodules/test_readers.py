@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -297,3 +298,16 @@ def test_worked_steps_follow_gsm8k():
     assert extract_answer(steps) == Fraction("2.5")
     third = worked_steps("number0 / number1 * number0", ("1", "3"))
     assert extract_answer(third) == evaluate_expression("1/3") == Fraction(1, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".xml"])
+def test_binary_file_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"data{suffix}"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(DataError, match=rf"data\{suffix} is no UTF-8 text"):
+        read_file(path)
+
+
+def test_folder_without_data(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no data file"):
+        locate(str(tmp_path), "train")

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,3 +109,10 @@ def test_an_attack_repeats_the_texts_at_each_rate_and_needs_labels(tmp_path):
     assert [[row["index"] for row in batch] for batch in data.predict_dataloader()] == [[3]]
     with pytest.raises(ValueError, match="no scheme"):
         Texts(str(jsonl(tmp_path, {"text": "a"})), attack="deletion", rates=[0.1]).setup("predict")
+
+
+def test_no_text_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"txt": "one", "scheme": "hard"}\n{"txt": "two"}\n')
+    with pytest.raises(ValueError, match=r"texts\.jsonl .* line 1 .* the fields txt, scheme"):
+        read_texts(path)

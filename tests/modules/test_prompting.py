@@ -220,9 +220,20 @@ def test_long_prompts_lose_examples_and_are_counted(tmp_path: Path) -> None:
     assert all(row["num_prompt_tokens"] <= 150 for row in fits)
 
 
-def test_a_model_of_another_family_cannot_be_prompted(tmp_path: Path) -> None:
+def test_a_model_of_another_family_cannot_be_prompted() -> None:
+    clip = {"name": "clip", "family": "clip", "random": True}
     with pytest.raises(ValueError, match="prompts need a t5 or a causal_lm"):
-        _Prompted({"name": "clip", "family": "clip", "random": True})
+        Prompting({"clip": clip}, STRATEGIES)
+
+
+def test_a_study_without_any_answer_is_an_error(tmp_path: Path) -> None:
+    models = {"missing": {"name": "missing", "family": "t5", "path": str(tmp_path / "nowhere")}}
+    with (
+        pytest.warns(UserWarning, match="failed .* going on"),
+        pytest.raises(ValueError, match=r"no model gave an answer; .* does not exist"),
+    ):
+        study(tmp_path / "out", models, {"zero_shot": STRATEGIES["zero_shot"]})
+    assert (tmp_path / "out" / "prompts.jsonl").exists()
 
 
 def test_an_adapted_checkpoint_is_asked_as_it_was_trained(tmp_path: Path) -> None:

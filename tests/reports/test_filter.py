@@ -95,6 +95,26 @@ def test_unreadable_images_are_named_and_the_others_go_on(folder: Path) -> None:
     assert {row["file"] for row in rows if "error" in row} == {"torn.png", "empty.jpg", "text.gif"}
 
 
+def test_a_folder_of_unreadable_images_is_an_error(folder: Path) -> None:
+    path = write_filter(folder.parent / "f.safetensors", folder)
+    for file in folder.glob("*.*"):
+        file.write_bytes(b"noise")
+    with pytest.raises(ValueError, match=r"none of the 2 images .* blue\.jpg"):
+        report(folder, filter_path=path)
+
+
+def test_a_text_file_without_lines_is_refused(folder: Path) -> None:
+    (folder.parent / "Q5.txt").touch()
+    with pytest.raises(ValueError, match=r"filter\.texts has 0 lines"):
+        report(folder, texts=str(folder.parent / "Q5.txt"))
+
+
+def test_a_study_of_another_form_is_named(folder: Path) -> None:
+    (folder.parent / "study.json").write_text('{"unrelated": []}')
+    with pytest.raises(ValueError, match=r"study\.json is no study; expected .*'concepts'"):
+        report(folder, study=str(folder.parent / "study.json"))
+
+
 def test_the_study_measures_what_it_is_told(folder: Path) -> None:
     clip = load_clip(TINY)
     with torch.no_grad():

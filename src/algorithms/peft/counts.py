@@ -264,7 +264,8 @@ def fit_to_budget(spec: Spec, config: Any, budget: int) -> Spec:
         budget: trainable parameters to come close to.
 
     Raises:
-        ValueError: the method has no size to choose, or its smallest form exceeds the budget.
+        ValueError: the method has no size to choose, its smallest form exceeds the budget, or the
+            budget exceeds the backbone.
     """
     unit = UNITS.get(spec.method)
     if unit is None:
@@ -276,6 +277,11 @@ def fit_to_budget(spec: Spec, config: Any, budget: int) -> Spec:
         raise ValueError(
             f"a budget of {budget:,} parameters is below the smallest {spec.method} "
             f"({unit} 1: {smallest:,}); raise the budget"
+        )
+    if budget > backbone_size(config):
+        raise ValueError(
+            f"a budget of {budget:,} parameters is more than the backbone has "
+            f"({backbone_size(config):,}); lower the budget"
         )
     slope = total(count(replace(spec, **{unit: 2}), config)) - smallest
     return replace(spec, **{unit: 1 + round((budget - smallest) / slope)})
