@@ -72,16 +72,20 @@ def test_a_requeued_job_finds_its_own_newest_state(tmp_path: Path, job: pytest.M
     torch.save({"global_step": 3}, own / "last.ckpt")
     torch.save({"global_step": 9}, other)
     job.setenv("SLURM_STEP_ID", "0")
-    fresh, resumed = (OmegaConf.create({"resume_from": path}) for path in (None, str(other)))
 
-    assert entry._resume_checkpoint(fresh, own.parent) is None  # the first start of the job
-    assert entry._resume_checkpoint(resumed, own.parent) == other
+    def found(resume_from: Path | None, folder: Path = own.parent) -> Path | None:
+        paths = {"output_dir": str(folder)}
+        given = None if resume_from is None else str(resume_from)
+        return entry._resume_checkpoint(OmegaConf.create({"resume_from": given, "paths": paths}))
+
+    assert found(None) is None  # the first start of the job
+    assert found(other) == other
     job.setenv("SLURM_RESTART_COUNT", "1")
-    assert entry._resume_checkpoint(fresh, own.parent) == own / "last.ckpt"
-    assert entry._resume_checkpoint(resumed, own.parent) == own / "last.ckpt"
-    assert entry._resume_checkpoint(fresh, tmp_path / "nothing") is None
+    assert found(None) == own / "last.ckpt"
+    assert found(other) == own / "last.ckpt"
+    assert found(None, tmp_path / "nothing") is None
     job.delenv("SLURM_STEP_ID")
-    assert entry._resume_checkpoint(fresh, own.parent) is None
+    assert found(None) is None
 
 
 def test_a_full_disk_is_found_before_the_work(
