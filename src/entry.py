@@ -337,6 +337,7 @@ def _refuse_wrong_kinds(cfg: DictConfig) -> None:
     """Compare every value with the signature of what it is given to, before anything is made."""
     for node in _made(cfg):
         hints = _hints(node["_target_"])
+        written: Any = OmegaConf.to_container(node)
         for key in node:
             if key not in hints or OmegaConf.is_missing(node, key):
                 continue
@@ -344,7 +345,7 @@ def _refuse_wrong_kinds(cfg: DictConfig) -> None:
             if isinstance(value, (DictConfig, ListConfig)):
                 value = OmegaConf.to_container(value, resolve=True)
             if not _fits(value, hints[key]):
-                source = re.fullmatch(r"\$\{([\w.]+)\}", str(node._get_node(key)._value()))
+                source = re.fullmatch(r"\$\{([\w.]+)\}", str(written[key]))
                 name = source[1] if source else node._get_full_key(key)
                 raise ValueError(f"{name} is {value!r}; it must be {_words(hints[key])}.")
 

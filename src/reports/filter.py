@@ -381,9 +381,9 @@ def read_study(path: str) -> dict[str, Any]:
     """
     try:
         study = json.loads(Path(path).read_text(encoding="utf-8"))
-        for concept in study["concepts"]:
-            concept["text"], concept["paraphrases"]
-        study["unrelated"]
+        used = [[c["text"], *c["paraphrases"]] for c in study["concepts"]]
+        if not all(isinstance(text, str) for text in sum(used, [*study["unrelated"]])):
+            raise TypeError("a text is no string")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"filter.study: {path} is no study; expected a JSON object with 'concepts' (a list of "
