@@ -1,10 +1,10 @@
-# make setup | train | test | check | bench | slurm-test
+# make setup | train | test | check | bench | notebook-test | slurm-test
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: setup train test check bench slurm-test lock clean
+.PHONY: setup train test check bench notebook-test slurm-test lock clean
 
 setup: $(VENV)/.ready
 
@@ -29,6 +29,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Runs every cell of notebooks/quickstart.ipynb: every task, in minutes.
+notebook-test: setup
+	$(BIN)/python -m pytest -m slow tests/test_quickstart.py
 
 # Starts a throw-away two-node Slurm on this machine: needs root and the Debian packages.
 slurm-test: setup
