@@ -347,12 +347,12 @@ def read_runs(
     if flops == "6nd":
         found["flops"] = FLOPS_PER_PARAMETER_TOKEN * found["params"] * found["tokens"]
     runs = Runs(found["params"], found["tokens"], found["flops"], found["loss"])
-    if drop_highest and drop_highest >= len(runs):
-        raise ValueError(
-            f"drop_highest={drop_highest} leaves none of the {len(runs)} runs of {path}."
-        )
     if drop_highest:
-        keep = np.sort(np.argsort(runs.loss, kind="stable")[: max(len(runs) - drop_highest, 0)])
+        if drop_highest >= len(runs):
+            raise ValueError(
+                f"drop_highest={drop_highest} leaves none of the {len(runs)} runs of {path}."
+            )
+        keep = np.sort(np.argsort(runs.loss, kind="stable")[: len(runs) - drop_highest])
         runs = runs.take(keep)
     if not len(runs):
         raise ValueError(f"{path}: the table holds no run.")
