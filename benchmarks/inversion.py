@@ -73,18 +73,22 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     spec: Any = OmegaConf.to_container(
         OmegaConf.load(HERE.parent / "configs" / "backbone" / f"{args.backbone}.yaml")
     )
-    setup = Setup(spec, args.cache_dir, precision=args.precision, proposer=args.proposer)
+    setup = Setup(
+        spec,
+        args.cache_dir,
+        precision=args.precision,
+        proposer=args.proposer,
+        table=not args.no_table,
+    )
     setup.configure_model()
     encoder = setup.encoder
     assert encoder is not None
     encoder.to(setup.device)
     start = time.monotonic()
-    table = None if args.no_table else setup.load_table()
-    proposer = setup.load_proposer(table) if args.proposer else None
+    vocabulary = setup.load_vocabulary()
     seconds = time.monotonic() - start
     print(f"one-off: {encoder.evaluations} evaluations, {seconds:.0f} s", flush=True)
     setup.one_off_evaluations = encoder.evaluations
-    vocabulary = Vocabulary(encoder, table, proposer)
     texts = [t.strip() for t in (HERE / "phrases" / args.phrases).read_text().splitlines()]
     by_class: dict[str, list[str]] = {name: [] for name in CLASSES}
     for text in texts:
@@ -98,8 +102,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         "budget": args.budget,
         "precision": args.precision,
         # What was searched with: "auto" finds none for some backbones.
-        "proposer": args.proposer if proposer is not None else "none",
-        "table": table is not None,
+        "proposer": args.proposer if vocabulary.proposer is not None else "none",
+        "table": vocabulary.table is not None,
         "group": args.group,
     }
     known = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []

@@ -20,14 +20,13 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.encoder = encoder
+            self.table = "a table" if kwargs["table"] else None
+            self.proposer = kwargs["proposer"] or None
 
         def configure_model(self) -> None: ...
 
-        def load_table(self) -> str:
-            return "a table"
-
-        def load_proposer(self, table: Any) -> str:
-            return "a proposer"
+        def load_vocabulary(self) -> SimpleNamespace:
+            return SimpleNamespace(table=self.table, proposer=self.proposer)
 
     def measure(*args: Any) -> list[dict[str, Any]]:
         _, _, method, phrases, name, settings, out = args
@@ -41,7 +40,6 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return rows
 
     monkeypatch.setattr(inversion, "Setup", Setup)
-    monkeypatch.setattr(inversion, "Vocabulary", lambda *args: None)
     monkeypatch.setattr(inversion, "measure", measure)
     return asked
 

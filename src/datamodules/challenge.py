@@ -30,7 +30,8 @@ from src.algorithms.answers import Expression, evaluate, parse_infix, to_infix
 from src.datamodules.problems import MathProblems, Split
 from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.readers import Problem, read, unmask
-from src.datamodules.worlds import make_story
+from src.datamodules.tales import make_tale
+from src.datamodules.worlds import Story, make_story
 
 _OTHERS = [
     "pencils",
@@ -159,9 +160,12 @@ class ChallengedProblems(MathProblems):
         tokenizer: See :class:`MathProblems`.
         num_generated: Generated problems (``src/datamodules/worlds.py``) added to the training
             split, at least 0.
+        num_tales: Tales (``src/datamodules/tales.py``) added to the training split, at least 0.
         num_procedural: Problems of the training templates of ``src/datamodules/stories.py`` added
             to the training split, at least 0.
         num_distracted: Copies of training problems with an irrelevant quantity put in, at least 0.
+        foreign_fraction: Share of these quantities that are told by a sentence of another
+            training problem, in [0, 1]; the others come from the rule of the challenge set.
         challenge: ``ASDiv.xml``. If given, its held-out part is taken out of training and, where
             ``test`` is not given, its variations are the test split.
         **problems: See :class:`MathProblems`.
@@ -176,6 +180,8 @@ class ChallengedProblems(MathProblems):
         num_generated: int = 0,
         num_procedural: int = 0,
         num_distracted: int = 0,
+        num_tales: int = 0,
+        foreign_fraction: float = 0.5,
         challenge: str | None = None,
         **problems: Any,
     ) -> None:
@@ -183,13 +189,17 @@ class ChallengedProblems(MathProblems):
             "num_generated": num_generated,
             "num_procedural": num_procedural,
             "num_distracted": num_distracted,
+            "num_tales": num_tales,
         }
         for name, value in added.items():
             if value < 0:
                 raise ValueError(f"data.{name} is {value}, expected at least 0.")
+        if not 0 <= foreign_fraction <= 1:
+            raise ValueError(f"data.foreign_fraction is {foreign_fraction}, expected 0 to 1.")
         super().__init__(tokenizer, **problems)
         self.num_generated, self.num_procedural = num_generated, num_procedural
-        self.num_distracted = num_distracted
+        self.num_distracted, self.num_tales = num_distracted, num_tales
+        self.foreign_fraction = foreign_fraction
         self.challenge = challenge
 
     def _load(self, split: Split) -> None:
@@ -220,15 +230,20 @@ class ChallengedProblems(MathProblems):
             )
         added: list[Problem] = []
         while len(added) < self.num_distracted:
-            distracted = _distract(rng.choice(base), rng, "distracted")
+            problem = rng.choice(base)
+            distracted = None
+            if rng.random() < self.foreign_fraction:
+                others = rng.choices(base, k=8)
+                distracted = next(filter(None, (_tell_of(problem, o, rng) for o in others)), None)
+            distracted = distracted or _distract(problem, rng, "distracted")
             if distracted is not None:
                 added.append(distracted)
-        added += [_generated(rng) for _ in range(self.num_generated)]
+        added += [_generated(make_story(rng), "worlds") for _ in range(self.num_generated)]
+        added += [_generated(make_tale(rng), "tales") for _ in range(self.num_tales)]
         return added + ProceduralProblems("train", self.seed).take(self.num_procedural)
 
 
-def _generated(rng: random.Random) -> Problem:
-    story = make_story(rng)
+def _generated(story: Story, source: str) -> Problem:
     return Problem(
         question=story.raw,
         masked=story.text,
@@ -236,7 +251,7 @@ def _generated(rng: random.Random) -> Problem:
         equation=to_infix(story.tree),
         rationale=None,
         answer=evaluate(story.tree, story.numbers),
-        meta={"source": "worlds", "template": story.scene},
+        meta={"source": source, "template": story.scene},
     )
 
 
@@ -430,6 +445,43 @@ def _distract(problem: Problem, rng: random.Random, rule: str) -> Problem | None
     sentences.insert(position, told)
     numbers = [*problem.numbers, str(rng.randint(2, 90))]
     return _build(problem, " ".join(sentences), numbers, _tree(problem), "structure", rule)
+
+
+_LEANS = re.compile(r"\b(he|she|they|it|his|her|their|them|him|these|those|this|that|if|then)\b", re.I)
+
+_TITLE = re.compile(r"\b(Mrs?|Ms|Dr)\.$")  # ends no sentence
+
+
+def _tell_of(problem: Problem, other: Problem, rng: random.Random) -> Problem | None:
+    """Put in a sentence of another problem, with its one number, that shares no word of weight.
+
+    None if the other problem has no sentence that stands on its own.
+    """
+    sentences = _sentences(problem.masked)
+    if len(sentences) < 2:
+        return None
+    taken = {word for word in _words(problem.masked).split() if len(word) > 3}
+    told = [
+        sentence
+        for sentence in _sentences(other.masked)[:-1]
+        if len(re.findall(r"\bnumber\d+\b", sentence)) == 1
+        and sentence.endswith(".")
+        and not _TITLE.search(sentence)
+        and not _LEANS.search(sentence)
+        and sum(word in taken for word in _words(sentence).split()) < 2
+    ]
+    if not told:
+        return None
+    sentence = rng.choice(told)
+    match = re.search(r"\bnumber(\d+)\b", sentence)
+    assert match is not None
+    sentence = sentence.replace(match[0], f"number{len(problem.numbers)}")
+    places = [k for k in range(len(sentences)) if not (k and _TITLE.search(sentences[k - 1]))]
+    sentences.insert(rng.choice(places), sentence)
+    return _build(
+        problem, " ".join(sentences), [*problem.numbers, other.numbers[int(match[1])]],
+        _tree(problem), "structure", "distracted",
+    )  # fmt: skip
 
 
 def _swap_sentences(problem: Problem) -> Problem | None:

@@ -6,12 +6,12 @@ predicted. Everything else is text to text under a task prefix of its own, so th
 a prefix that the backbone has never been taught: after an unknown word and a colon it learns to
 *continue the text*, which is what the frozen backbone then does.
 
-Stories come from two generators: the worlds of ``worlds.py``, and the training templates of
-``data=procedural`` (never those of its validation and test). No objective asks for the calculation
-of the latter in infix: that is the task, and left for adaptation.
+Stories come from three generators: the worlds of ``worlds.py``, the tales of ``tales.py``, and the
+training templates of ``data=procedural`` (never those of its validation and test). No objective
+asks for the calculation of the latter in infix: that is the task, and left for adaptation.
 
 =============== =================================================================================
-``work``        a story of worlds -> its calculation, infix; numbers masked or written out
+``work``        a world or a tale -> its calculation, infix; numbers masked or written out
 ``tree``        a story -> its calculation in prefix order, numbers masked
 ``cloze``       a story and "The answer is <extra_id_0> ." -> the calculation as the missing span
 ``uses``        a story -> the numbers that matter
@@ -55,6 +55,7 @@ from src.algorithms.answers import (
     to_prefix,
 )
 from src.datamodules.procedural import ProceduralProblems
+from src.datamodules.tales import make_tale
 from src.datamodules.worlds import Story, make_story
 
 SHARES = {
@@ -186,6 +187,7 @@ class PretrainingExamples:
         words: Words that stand before the colon in ``continue``.
         procedural_fraction: Share of the stories outside ``work`` and ``cloze`` that the training
             templates of ``data=procedural`` tell, in [0, 1].
+        tale_fraction: Share of tales among the other stories, in [0, 1]; the rest are worlds.
 
     Raises:
         ValueError: If an objective is unknown or no weight is positive.
@@ -197,7 +199,8 @@ class PretrainingExamples:
         shares: Mapping[str, float] | None = None,
         masked_fraction: float = 0.8,
         words: Sequence[str] = (),
-        procedural_fraction: float = 0.7,
+        procedural_fraction: float = 0.5,
+        tale_fraction: float = 0.65,
     ) -> None:
         shares = dict(SHARES if shares is None else shares)
         unknown = set(shares) - set(SHARES)
@@ -221,6 +224,7 @@ class PretrainingExamples:
         self.masked_fraction = masked_fraction
         self.words = list(words) or ["text", "read", "note"]
         self.procedural_fraction = procedural_fraction
+        self.tale_fraction = tale_fraction
         self.procedural = ProceduralProblems("train", steps=(0.4, 0.4, 0.2))
 
     def example(self, seed: int, index: int) -> tuple[str, str, str]:
@@ -232,7 +236,7 @@ class PretrainingExamples:
 
     def _story(self, rng: random.Random) -> Story:
         if rng.random() >= self.procedural_fraction:
-            return make_story(rng)
+            return self._free_story(rng)
         problem = self.procedural.problem(rng.getrandbits(40))
         assert problem.equation is not None
         question = re.split(r"(?<=[.!?]) ", problem.masked)[-1]
@@ -241,13 +245,17 @@ class PretrainingExamples:
             problem.masked, problem.numbers, parse_infix(problem.equation), question, structure
         )
 
+    def _free_story(self, rng: random.Random) -> Story:
+        """Tell what the task of adaptation is not made of."""
+        return make_tale(rng) if rng.random() < self.tale_fraction else make_story(rng)
+
     def _text(self, story: Story, rng: random.Random) -> tuple[str, tuple[str, ...] | None]:
         if rng.random() < self.masked_fraction:
             return _tidy(story.text, rng), None
         return _tidy(story.raw, rng), story.numbers
 
     def _work(self, rng: random.Random) -> tuple[str, str]:
-        story = make_story(rng)
+        story = self._free_story(rng)
         text, numbers = self._text(story, rng)
         return f"work: {text}", to_infix(_written(story.tree, numbers))
 
@@ -256,7 +264,7 @@ class PretrainingExamples:
         return f"tree: {_tidy(story.text, rng)}", to_prefix(story.tree)
 
     def _cloze(self, rng: random.Random) -> tuple[str, str]:
-        story = make_story(rng)
+        story = self._free_story(rng)
         text, numbers = self._text(story, rng)
         words = to_infix(_written(story.tree, numbers))
         return f"{text} The answer is <extra_id_0> .", f"<extra_id_0> {words}"
@@ -348,10 +356,10 @@ def _written(tree: Expression, numbers: Sequence[str] | None) -> Expression:
 
 
 def _tidy(text: str, rng: random.Random) -> str:
-    """Attach the punctuation in half of the texts: published sets write it either way."""
+    """Attach the punctuation in half of the texts, detach it in the others: sets differ in it."""
     if rng.random() < 0.5:
-        return text
-    return re.sub(r" (?=[.,?])|(?<=\$) ", "", text)
+        return re.sub(r"(?<=[^\s.])(?=[.,?!](?:\s|$))|(?<=\$)(?=\w)", " ", text)
+    return re.sub(r" (?=[.,?!])|(?<=\$) ", "", text)
 
 
 def corrupt_spans(
@@ -475,6 +483,7 @@ class PretrainingText(LightningDataModule):
         masked_fraction: Share of problems with masked numbers where both forms occur, in [0, 1].
         procedural_fraction: Share of the stories outside ``work`` and ``cloze`` that the training
             templates of ``data=procedural`` tell, in [0, 1].
+        tale_fraction: Share of tales among the other stories, in [0, 1]; the rest are worlds.
         max_length: Tokens kept of a source or target.
         num_val: Held-out examples.
         pool_batches: Batches sorted together by length.
@@ -493,7 +502,8 @@ class PretrainingText(LightningDataModule):
         seed: int = 0,
         shares: Mapping[str, float] | None = None,
         masked_fraction: float = 0.8,
-        procedural_fraction: float = 0.7,
+        procedural_fraction: float = 0.5,
+        tale_fraction: float = 0.65,
         max_length: int = 96,
         num_val: int = 512,
         pool_batches: int = 24,
@@ -511,6 +521,7 @@ class PretrainingText(LightningDataModule):
         for name, share in (
             ("masked_fraction", masked_fraction),
             ("procedural_fraction", procedural_fraction),
+            ("tale_fraction", tale_fraction),
         ):
             if not 0 <= share <= 1:
                 raise ValueError(f"data.{name} is {share}, expected 0 to 1.")
@@ -528,6 +539,7 @@ class PretrainingText(LightningDataModule):
             masked_fraction,
             [w for w in words if w not in reserved],
             procedural_fraction,
+            tale_fraction,
         )
 
     def _loader(self, seed: int, start: int, num_batches: int) -> DataLoader[Any]:

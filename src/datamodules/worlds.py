@@ -921,12 +921,12 @@ def _try_story(rng: random.Random, name: str) -> Story | None:
     if rng.random() < 0.25:
         sentences.insert(rng.randint(0, len(sentences)), rng.choice(_NOISE))
     if rng.random() < 0.15 and "z" not in known:
-        sentences.insert(rng.randint(0, len(sentences)), _expand(rng, rng.choice(_NOISE_NUMBERS)))
+        sentences.insert(rng.randint(0, len(sentences)), expand(rng, rng.choice(_NOISE_NUMBERS)))
         values = {**values, "z": _int(rng)}
         known = {**known, "z": "z"}
     if rng.random() < 0.12 and scene.facts[0][1] != "event":
         rng.shuffle(sentences)
-    question = _expand(rng, rng.choice(_on_topic(scene.questions[target], topic)))
+    question = expand(rng, rng.choice(_on_topic(scene.questions[target], topic)))
     sentences, question = _join(rng, sentences, question)
 
     slots: dict[str, int] = {}
@@ -946,11 +946,11 @@ def _try_story(rng: random.Random, name: str) -> Story | None:
         return rng.choice([f"$ {slot}", f"{slot} dollars", f"$ {slot}"]) if key[0] == "$" else slot
 
     body = re.sub(r"\{([#$]?\w+)\}", fill, " ".join(sentences))
-    question = _capitals(re.sub(r"\s+", " ", re.sub(r"\{([#$]?\w+)\}", fill, question)).strip())
+    question = capitals(re.sub(r"\s+", " ", re.sub(r"\{([#$]?\w+)\}", fill, question)).strip())
     if not needed <= slots.keys():
         return None
-    text = _capitals(re.sub(r"\s+", " ", f"{body} {question}").strip())
-    return Story(text, tuple(numbers), _order(tree, slots), question, name)
+    text = capitals(re.sub(r"\s+", " ", f"{body} {question}").strip())
+    return Story(text, tuple(numbers), in_order(tree, slots), question, name)
 
 
 def _tell(
@@ -1017,7 +1017,7 @@ def _sentences(
                 continue  # an untold change in between would leave the question open
             if rng.random() > {"event": 0.75, "state": 0.15}[how]:
                 continue
-        sentences.append(_expand(rng, rng.choice(_on_topic(templates, topic))))
+        sentences.append(expand(rng, rng.choice(_on_topic(templates, topic))))
     return sentences
 
 
@@ -1074,7 +1074,7 @@ def _draw_words(rng: random.Random) -> dict[str, str]:
     return words
 
 
-def _expand(rng: random.Random, template: str) -> str:
+def expand(rng: random.Random, template: str) -> str:
     while "[" in template:
         template = re.sub(
             r"\[([^\[\]]*)\]", lambda m: rng.choice(m.group(1).split("|")), template, count=1
@@ -1094,17 +1094,25 @@ def _on_topic(templates: list[str], topic: str) -> list[str]:
     return tagged or [t for t in templates if t[0] != "@"]
 
 
-def _order(tree: Expression, slots: dict[str, int]) -> Expression:
-    """Name the operands by position and put commutative operands in order of appearance."""
+def in_order(tree: Expression, slots: dict[str, int]) -> Expression:
+    """Name the operands by position and put commutative operands in order of appearance.
+
+    Args:
+        tree: Over the keys of ``slots``, and constants, which come last.
+        slots: Place of each quantity among the numbers of the text.
+    """
     if isinstance(tree, str):
-        return f"number{slots[tree]}"
-    op, left, right = tree[0], _order(tree[1], slots), _order(tree[2], slots)
+        return f"number{slots[tree]}" if tree in slots else tree
+    op, left, right = tree[0], in_order(tree[1], slots), in_order(tree[2], slots)
     if op in "+*":
-        first = [min(int(leaf[6:]) for leaf in operands(side)) for side in (left, right)]
+        first = [
+            min(int(leaf[6:]) if leaf.startswith("number") else 1000 for leaf in operands(side))
+            for side in (left, right)
+        ]
         if first[0] > first[1]:
             left, right = right, left
     return (op, left, right)
 
 
-def _capitals(text: str) -> str:
+def capitals(text: str) -> str:
     return re.sub(r"(^|[.?!] )([a-z])(?!umber\d)", lambda m: m.group(1) + m.group(2).upper(), text)

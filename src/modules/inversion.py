@@ -26,6 +26,7 @@ from torch import Tensor
 from src.algorithms.inversion import search
 from src.algorithms.inversion.baselines import GCG, PEZ
 from src.algorithms.inversion.encoder import TextEncoder
+from src.algorithms.inversion.filling import RandomPhrases
 from src.algorithms.inversion.hybrid import Hybrid, one_token_table
 from src.algorithms.inversion.moves import Vocabulary
 from src.algorithms.inversion.priors import Dictionary, rank_near_ties, word_prior
@@ -35,6 +36,9 @@ from src.backbones import PROJECT_ROOT, load_causal_lm, load_clip, load_tokenize
 log = logging.getLogger(__name__)
 
 METHODS = ("hybrid", "pez", "gcg")
+
+#: Longest random phrases that are encoded to learn where phrases lie.
+LONGEST_RANDOM = 16
 
 #: Widths of embeddings and which encoders of configs/backbone have them.
 WIDTHS = {
@@ -158,17 +162,13 @@ class Inversion(LightningModule):
         if not data.predict_dataloader().dataset:
             return
         before = encoder.evaluations
-        table = self.load_table() if h.table else None
-        proposer = None
-        if h.method == "hybrid" and h.proposer:
-            proposer = self.load_proposer(table)
         prior = dictionary = None
         if h.word_list:
             lines = Path(h.word_list).read_text(encoding="utf-8").splitlines()
             texts = [line.strip() for line in lines if line.strip()]
             dictionary = Dictionary.encode(encoder, texts)
             prior = word_prior(encoder, texts, bonus=0.5)
-        vocabulary = Vocabulary(encoder, table, proposer, prior)
+        vocabulary = self.load_vocabulary(prior)
         self.one_off_evaluations = encoder.evaluations - before
         if h.method != "hybrid":
             # A list of lengths is told batch by batch, in predict_step.
@@ -187,8 +187,26 @@ class Inversion(LightningModule):
                 use_gradient=h.use_gradient,
                 seed=h.seed,
             )
-        self._unrelated = self._background_rows(table)
+        self._unrelated = self._background_rows(vocabulary.table)
         self.fluency = self._load_fluency() if h.language_model else None
+
+    def load_vocabulary(self, prior: Tensor | None = None) -> Vocabulary:
+        """Load or make what is known of the tokens before any target is seen.
+
+        Args:
+            prior: Added log-preference of each token (vocab,).
+        """
+        h, encoder = self.hparams, self.encoder
+        assert encoder is not None
+        table = self.load_table() if h.table else None
+        if h.method != "hybrid":
+            return Vocabulary(encoder, table, prior=prior)
+        proposer = self.load_proposer(table) if h.proposer else None
+        if proposer is not None:
+            return Vocabulary(encoder, table, proposer, prior)
+        longest = min(h.max_tokens, encoder.max_tokens, LONGEST_RANDOM)
+        phrases = RandomPhrases.encode(encoder, encoder.allowed_ids(), longest, seed=h.seed)
+        return Vocabulary(encoder, table, None, prior, phrases)
 
     def fingerprint(self) -> str:
         """Tell this encoder's weights from others of the same name: a hash of parts of them."""

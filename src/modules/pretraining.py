@@ -46,9 +46,12 @@ class Pretraining(LightningModule):
         weight_decay: Decoupled weight decay, on all but the embedding.
         label_smoothing: In [0, 1).
         average_decay: Decay of the exponential average of the weights per step, in [0, 1).
+        start: A folder of weights in the hub's format to train on from (with the tokenizer that
+            the datamodule is given); null starts anew.
 
     Raises:
         ValueError: If a number is out of its range.
+        FileNotFoundError: If there is no folder ``start``.
     """
 
     method = "pretraining"
@@ -64,6 +67,7 @@ class Pretraining(LightningModule):
         weight_decay: float = 0.01,
         label_smoothing: float = 0.0,
         average_decay: float = 0.995,
+        start: str | None = None,
     ) -> None:
         super().__init__()
         for name, value, valid in (
@@ -76,6 +80,11 @@ class Pretraining(LightningModule):
         ):
             if not valid:
                 raise ValueError(f"model.{name} is {value}, which is out of its range.")
+        if start is not None and not (Path(start) / "config.json").is_file():
+            raise FileNotFoundError(
+                f"model.start={start} holds no config.json; give the folder of a T5, such as "
+                "assets/t5_mini."
+            )
         self.save_hyperparameters()
         self.model: Any = None
         self.average: Any = None
@@ -85,26 +94,32 @@ class Pretraining(LightningModule):
         if self.model is not None:
             return
         self.tokenizer = self.trainer.datamodule.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
-        config = T5Config(
-            **{
-                "decoder_start_token_id": 0,
-                "pad_token_id": 0,
-                "eos_token_id": 1,
-                **self.hparams["config"],
-            }
-        )
-        if len(self.tokenizer) > config.vocab_size:
+        start = self.hparams["start"]
+        if start is None:
+            self.model = self._new_model()
+        else:
+            self.model = T5ForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+        if len(self.tokenizer) > self.model.config.vocab_size:
             raise ValueError(
-                f"the tokenizer has {len(self.tokenizer)} tokens, but model.config.vocab_size is "
-                f"{config.vocab_size}; raise it."
+                f"the tokenizer has {len(self.tokenizer)} tokens, but the model's vocab_size is "
+                f"{self.model.config.vocab_size}; raise model.config.vocab_size, or give the "
+                "tokenizer that model.start was trained with."
             )
-        self.model = T5ForConditionalGeneration(config)
+        self.model.train(self.training)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+
+    def _new_model(self) -> T5ForConditionalGeneration:
+        special = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
+        config = T5Config(**{**special, **self.hparams["config"]})
+        model = T5ForConditionalGeneration(config)
         if self.hparams["word_embeddings"]:
             tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
             table = embeddings_from_encoder(self.hparams["word_embeddings"], tokens, config.d_model)
             with torch.no_grad():
-                self.model.shared.weight[: len(table)] = table
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
+                # One that is too long is refused by the caller.
+                size = min(len(table), config.vocab_size)
+                model.shared.weight[:size] = table[:size]
+        return model
 
     def parameter_counts(self) -> tuple[int, int]:
         """Return the numbers of trainable and of all parameters."""

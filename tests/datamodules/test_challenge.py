@@ -1,5 +1,6 @@
 """The challenge set: each rule keeps the text and the equation in agreement."""
 
+import random
 from fractions import Fraction
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -7,7 +8,13 @@ from xml.sax.saxutils import escape
 import pytest
 
 from src.algorithms.answers import evaluate_expression
-from src.datamodules.challenge import ChallengedProblems, challenge_problems, held_out, without
+from src.datamodules.challenge import (
+    ChallengedProblems,
+    _tell_of,
+    challenge_problems,
+    held_out,
+    without,
+)
 from src.datamodules.readers import Problem
 
 ROWS = [
@@ -116,14 +123,15 @@ def test_generated_and_distracted_problems_join_training_alone(tmp_path: Path, a
     train.write_text("\n".join(lines), encoding="utf-8")
     data = ChallengedProblems(
         _Words(), source="mawps_asdiv", train=str(train), mask_numbers=True, val_fraction=0.2,
-        challenge=str(asdiv), num_generated=11, num_procedural=7, num_distracted=4,
+        challenge=str(asdiv), num_generated=11, num_procedural=7, num_distracted=4, num_tales=6,
     )  # fmt: skip
     data.setup("fit")
     data.setup("test")
     sources = [p.meta["source"] for p in data.problems["train"]]
     assert sources.count("worlds") == 11
     assert sources.count("procedural") == 7
-    assert len(sources) == 5 + 4 + 11 + 7
+    assert sources.count("tales") == 6
+    assert len(sources) == 5 + 4 + 11 + 7 + 6
     assert all(p.meta["source"] == "mawps_asdiv" for p in data.problems["val"])
     assert {p.meta["category"] for p in data.problems["test"]} >= {"reasoning", "structure"}
 
@@ -166,3 +174,33 @@ def test_distraction_without_a_place_for_it_is_refused(tmp_path: Path) -> None:
 def test_negative_counts_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         ChallengedProblems(_Words(), **{name: -1})
+
+
+def _problem(masked: str, numbers: tuple[str, ...], equation: str, answer: int) -> Problem:
+    return Problem(masked, masked, numbers, equation, None, Fraction(answer), {"source": "test"})
+
+
+def test_a_foreign_sentence_brings_its_number_and_changes_nothing_else() -> None:
+    own = _problem(
+        "Mrs. Hilt saw number0 bees. number1 bees flew off. How many bees are left?",
+        ("7", "3"), "number0 - number1", 4,
+    )  # fmt: skip
+    other = _problem(
+        "Each shelf holds number0 jars. He breaks number1 of them. How many jars are left?",
+        ("90", "6"), "number0 - number1", 84,
+    )  # fmt: skip
+    seen = set()
+    for seed in range(30):
+        made = _tell_of(own, other, random.Random(seed))
+        assert made is not None
+        seen.add(made.masked)
+        assert made.answer == 4
+        assert evaluate_expression(made.equation or "", made.numbers) == 4
+        assert sorted(made.numbers) == ["3", "7", "90"], "a sentence that leans on another stays out"
+        assert "Mrs. Hilt saw" in made.masked
+        assert made.masked.endswith("How many bees are left?")
+    assert len(seen) == 3
+    kin = _problem(
+        "Hilt put number0 bees into jars. How many jars are there?", ("5",), "number0 - 1", 4
+    )
+    assert _tell_of(own, kin, random.Random(0)) is None, "it speaks of the same things"

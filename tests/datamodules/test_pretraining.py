@@ -14,6 +14,7 @@ from src.datamodules.pretraining import (
     SHARES,
     PretrainingExamples,
     PretrainingText,
+    _tidy,
     corrupt_spans,
     mask_numbers,
     read_gsm8k,
@@ -175,3 +176,10 @@ def test_shares_beyond_one_are_refused(tokenizer, setting: str) -> None:
 def test_numbers_below_one_are_refused(tokenizer, setting: str) -> None:
     with pytest.raises(ValueError, match=setting):
         PretrainingText(tokenizer, **{setting: 0})
+
+
+def test_punctuation_is_written_both_ways() -> None:
+    spaced, attached = "Tom has $ number0 , or more . How many ?", "Tom has $number0, or more. How many?"
+    for text in (spaced, attached):
+        rng = random.Random(0)
+        assert {_tidy(text, rng) for _ in range(20)} == {spaced, attached}

@@ -55,6 +55,19 @@ def test_a_few_steps_export_a_backbone_that_loads(tokenizer, tmp_path: Path) -> 
     assert ids == tokenizer("Tom has number0 apples.")
 
 
+def test_training_goes_on_from_given_weights(tokenizer, tmp_path: Path) -> None:
+    _fit(tokenizer, tmp_path).export(tmp_path / "t5")
+    module = Pretraining(CONFIG, start=str(tmp_path / "t5"))
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer))  # type: ignore[assignment]
+    module.configure_model()
+    loaded = T5ForConditionalGeneration.from_pretrained(tmp_path / "t5", dtype=torch.float32)
+    for name, value in module.model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    assert module.model.training
+    with pytest.raises(FileNotFoundError, match="model.start"):
+        Pretraining(CONFIG, start=str(tmp_path / "none"))
+
+
 def test_the_average_lags_behind_the_weights(tokenizer, tmp_path: Path) -> None:
     module = _fit(tokenizer, tmp_path, learning_rate=1e-2, average_decay=0.99)
     trained, averaged = module.model.shared.weight, module.average.shared.weight

@@ -25,9 +25,11 @@ from torch import Tensor
 
 from src.algorithms.inversion import moves
 from src.algorithms.inversion.encoder import Ids
+from src.algorithms.inversion.filling import Filling
 from src.algorithms.inversion.moves import State, Vocabulary
 from src.algorithms.inversion.priors import Dictionary
 from src.algorithms.inversion.search import Answer, Board, Gradients, Request, Scored, Searcher
+from src.algorithms.inversion.surrogate import Surrogate
 
 States = Generator[Request, Answer, list[State]]
 
@@ -36,6 +38,18 @@ WIDTHS = (16, 48, 96, 384, 1536)
 
 #: Random tokens put into a place to learn what belongs there, likewise.
 NUM_RANDOM = (0, 0, 128, 512, 512)
+
+#: Evaluated phrases, the nearest to the target, that the surrogate is fitted to.
+NUM_NEAR = 1024
+
+#: Phrases of the surrogate that are evaluated at a time.
+NUM_SUGGESTED = 48
+
+#: Like tokens tried for each token when a state is expanded first; twice as many each time after.
+NUM_RELATIVES = 4
+
+#: Lengths at which blanks are filled.
+NUM_LENGTHS = 3
 
 #: Random tokens whose mean gradient stands for a blank's.
 NUM_BLANKS = 8
@@ -116,6 +130,7 @@ class _Run:
         self.board = board
         self.rng = random.Random(board.seed ^ settings.seed)
         self.pool: dict[Ids, State] = {}
+        self.near: list[State] = []
         self.expanded: dict[Ids, int] = {}
         self.empty = State((), 0.0, torch.zeros_like(board.target))
 
@@ -137,6 +152,9 @@ class _Run:
         states.sort(key=lambda s: (-s.cosine, s.ids))
         for state in states[:64]:
             self.pool[state.ids] = state
+        self.near += states
+        if len(self.near) > 2 * NUM_NEAR:
+            self.near = sorted(self.near, key=lambda s: (-s.cosine, s.ids))[:NUM_NEAR]
         if len(self.pool) > 1000:
             keep = [s for niche in self.niches() for s in niche[:40]]
             self.pool = {s.ids: s for s in keep}
@@ -195,12 +213,20 @@ class _Run:
         """
         v, first = self.v, len(self.v.encoder.prefix)
         blanks = [v.blank] if v.blank is not None else self._random_tokens(NUM_BLANKS)
-        places = places[: self.board.left // (3 * len(blanks))]
+        cost = 3 if v.random_phrases is None else 4
+        places = places[: self.board.left // (cost * len(blanks))]
         rows = [(*head, token, *tail) for head, tail in places for token in blanks]
         slopes: list[Tensor] = [v.mean] * len(places)
+        aims: Tensor | None = None
+        if v.random_phrases is not None and rows:
+            self.board.label(rows, "blank")
+            _, z = yield Scored(rows)
+            missing = self.board.target - z.reshape(len(places), len(blanks), -1).mean(1)
+            aims = v.random_phrases.direction(missing).repeat_interleave(len(blanks), 0)
         for length in sorted({len(ids) for ids in rows}):
             which = [k for k, (head, tail) in enumerate(places) if len(head + tail) == length - 1]
-            answers = yield Gradients([ids for ids in rows if len(ids) == length])
+            own = [k for k, ids in enumerate(rows) if len(ids) == length]
+            answers = yield Gradients([rows[k] for k in own], aims if aims is None else aims[own])
             for k, at in enumerate(which):
                 part = answers[k * len(blanks) : (k + 1) * len(blanks)]
                 slopes[at] = torch.stack([g[first + len(places[at][0])] for g, _ in part]).mean(0)
@@ -270,6 +296,10 @@ class _Run:
         if len(start) > 1:
             yield from self.grow(start[1:], self.s.beam, self.s.width)
         appends = self.s.append_only or (self.s.append_only is None and self.v.encoder.causal)
+        lengths: list[int] = []
+        if appends and self.v.random_phrases is not None:
+            lengths = self.v.random_phrases.lengths(self.board.target)[:NUM_LENGTHS]
+            yield from self.fill(lengths[:1])
         if appends and self.v.proposer is None:  # gradients at one gap are cheaper than at all
             yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
         # Without a proposer the cosine alone leads, and it needs more company where that is cheap.
@@ -278,7 +308,28 @@ class _Run:
         yield from self.grow([self.empty], beam, self.s.width)
         if appends and self.v.proposer is not None:
             yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
+        yield from self.fill(lengths[1:])
         yield from self.repair()
+
+    def fill(self, lengths: Sequence[int]) -> Generator[Request, Answer, None]:
+        """Fill the blanks of phrases of the given lengths, and mend the best of each."""
+        for length in lengths:
+            if length > self.s.longest:
+                continue
+            filled = yield from Filling().grow(self.board, self.v, length, self.rng)
+            found = yield from self._with_embeddings(filled, "fill")
+            for state in found[:2]:
+                yield from self.polish(state)
+
+    def polish(self, state: State) -> Generator[Request, Answer, None]:
+        """Sweep a phrase, and move or leave out single tokens, as long as that helps."""
+        before = -1.0
+        while state.cosine > before:
+            before = state.cosine
+            state = yield from self.sweep(state, range(len(state.ids)), self.s.width, 0)
+            near = [*moves.segment_moves(state.ids, 1), *moves.deletions(state.ids)]
+            found = yield from self.score(near, "move")
+            state = max([state, *found[:1]], key=lambda s: s.cosine)
 
     def grow(
         self,
@@ -375,7 +426,7 @@ class _Run:
 
     def repair(self) -> Generator[Request, Answer, None]:
         """Expand the best states, ever more thoroughly, until the budget is spent."""
-        rounds = 0
+        rounds = stale = 0
         while self.board.left > 0:
             before = self.board.best
             state = self._next()
@@ -388,13 +439,33 @@ class _Run:
             depth = self.expanded.get(state.ids, 0)
             self.expanded[state.ids] = depth + 1
             yield from self.expand(state, depth)
+            yield from self.refine()
             if self.board.best <= before + 1e-7:
-                self.stale = getattr(self, "stale", 0) + 1
+                stale += 1
             else:
-                self.stale = 0
-            if self.stale and self.stale % 10 == 0:
+                stale = 0
+            if stale and stale % 10 == 0:
                 yield from self.restart(rounds)
                 rounds += 1
+
+    def refine(self) -> Generator[Request, Answer, None]:
+        """Evaluate what a surrogate of the encoder thinks best, as long as that helps."""
+        while len(self.near) >= 64 and self.board.left > 0:
+            before = self.board.best
+            self.near = sorted(self.near, key=lambda s: (-s.cosine, s.ids))[:NUM_NEAR]
+            surrogate = Surrogate([s.ids for s in self.near], torch.stack([s.z for s in self.near]))
+            tokens = dict.fromkeys(t for s in self.near[:64] for t in s.ids)
+            suggested = surrogate.suggest(
+                [s.ids for s in self.near[:6]],
+                list(tokens)[:48],
+                self.board.target,
+                self.board.seen,
+                NUM_SUGGESTED,
+                self.s.longest,
+            )
+            yield from self.score(suggested, "surrogate")
+            if self.board.best <= before + 1e-7:
+                return
 
     def _next(self) -> State | None:
         """Choose the state to expand: the best of the best length.
@@ -421,8 +492,13 @@ class _Run:
         worth = {s.ids: -s.cosine for s in cut}
         ranked = yield from self._refill(refill, width)
         yield from self.score([i for _, i in ranked], "refill", limit=width * max(4, n))
+        likes = [self.v.relatives(token, NUM_RELATIVES << depth) for token in ids]
+        replaced = [
+            (*ids[:k], t, *ids[k + 1 :]) for k, tokens in enumerate(likes) for t in tokens
+        ]
+        yield from self.score(replaced, "relative")
         if depth == 0:
-            yield from self.score(moves.adjacent_swaps(ids), "swap")
+            yield from self.score(list(moves.segment_moves(ids, 1)), "move")
         else:
             yield from self.score(list(moves.segment_moves(ids, 3 * depth)), "move", limit=400)
             yield from self.score(list(moves.swaps(ids)), "swap", limit=200)

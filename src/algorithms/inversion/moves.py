@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.algorithms.inversion.encoder import Ids, TextEncoder
+from src.algorithms.inversion.filling import RandomPhrases
 from src.algorithms.inversion.proposer import GapProposer, neighbours_of
 
 
@@ -44,6 +45,8 @@ class Vocabulary:
             to do without.
         proposer: The trained proposer of this encoder, if there is one.
         prior: Added log-preference of each token (vocab,), for word lists and known fragments.
+        random_phrases: Where random phrases lie: gradients are then whitened, and causal towers
+            searched by filling blanks.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class Vocabulary:
         table: Tensor | None = None,
         proposer: GapProposer | None = None,
         prior: Tensor | None = None,
+        random_phrases: RandomPhrases | None = None,
     ) -> None:
         size = encoder.embedding.weight.shape[0]
         self.encoder = encoder
         self.table = table
         self.proposer = proposer
+        self.random_phrases = random_phrases
         self.allowed = torch.zeros(size, dtype=torch.bool, device=encoder.device)
         self.tokens = encoder.allowed_ids()
         self.allowed[self.tokens] = True
@@ -209,6 +214,11 @@ class Vocabulary:
         gram += ridge * gram.diagonal().mean() * torch.eye(len(y), device=y.device)
         weights = torch.linalg.solve(gram, y @ (target - z.mean(0)))
         return self._best(self.features @ ((features - features.mean(0)).T @ weights), count)
+
+    def relatives(self, token: int, count: int) -> list[int]:
+        """List the tokens most like a token: other forms of the word, and words used alike."""
+        near = self._best(self.features @ self.features[token], count + 1)
+        return [t for t in near if t != token][:count]
 
     def _best(self, scores: Tensor, count: int) -> list[int]:
         """List the allowed tokens of the highest scores (vocab,)."""

@@ -42,10 +42,14 @@ class Scored:
 class Gradients:
     """Ask for gradients by input embeddings: a list of (L, width), special tokens included.
 
-    ``rows`` are ids without special tokens; all of one length.
+    Attributes:
+        rows: Ids without special tokens; all of one length.
+        aim: What is differentiated is the cosine to this unit vector (dim,), or to one a row
+            (n, dim); None: to the target.
     """
 
     rows: list[Ids]
+    aim: Tensor | None = None
 
 
 Request = Scored | Gradients
@@ -133,6 +137,11 @@ class Board:
             self.top.append((cosine, ids))
             self.top.sort(key=lambda pair: (-pair[0], pair[1]))
             del self.top[8:]
+
+    def label(self, candidates: Sequence[Ids], move: str) -> None:
+        """Remember which move made candidates that are evaluated without :meth:`new`."""
+        for ids in candidates:
+            self.moves.setdefault(ids, move)
 
     def new(self, candidates: Sequence[Ids], move: str, limit: int | None = None) -> list[Ids]:
         """Leave out what is known, doubled or over budget, and remember which move made it."""
@@ -257,7 +266,7 @@ def _answer(
             board = boards[i]
             if i in scored:
                 mine = [place[ids] for ids in scored[i].ids]
-                board.evaluations += len(mine)
+                board.evaluations += len(set(mine))  # random fillings of blanks may be alike
                 values = [columns[column][k] for k in mine]
                 for ids, value in zip(scored[i].ids, values, strict=True):
                     board.note(ids, value)
@@ -268,16 +277,18 @@ def _answer(
                 if value > board.best and unique[k] not in board.seen:
                     board.note(unique[k], value, "shared")
                     board.gift = (value, unique[k], z[k])
-    groups: dict[int, list[tuple[int, Ids]]] = {}
+    groups: dict[int, list[tuple[int, Ids, Tensor]]] = {}
     for i, request in current.items():
         if isinstance(request, Gradients):
             answers[i] = []
-            for ids in request.rows:
-                groups.setdefault(len(ids), []).append((i, ids))
+            aim = targets[i] if request.aim is None else request.aim
+            aims = aim.expand(len(request.rows), -1)
+            for ids, own in zip(request.rows, aims, strict=True):
+                groups.setdefault(len(ids), []).append((i, ids, own))
     for group in groups.values():
-        rows = encoder.rows([ids for _, ids in group])
-        grads, z = encoder.gradients(rows, targets[[i for i, _ in group]])
-        for (i, _), grad, embedding in zip(group, grads, z, strict=True):
+        rows = encoder.rows([ids for _, ids, _ in group])
+        grads, z = encoder.gradients(rows, torch.stack([aim for _, _, aim in group]))
+        for (i, _, _), grad, embedding in zip(group, grads, z, strict=True):
             boards[i].evaluations += 3
             answers[i].append((grad, embedding))
     return answers
