@@ -271,12 +271,15 @@ class PretrainingExamples:
 
     def _uses(self, rng: random.Random) -> tuple[str, str]:
         story = self._story(rng)
-        used = sorted(set(operands(story.tree)), key=lambda leaf: int(leaf[6:]))
+        names = {leaf for leaf in operands(story.tree) if leaf.startswith("number")}
+        used = sorted(names, key=lambda leaf: int(leaf[6:]))
         return f"uses: {_tidy(story.text, rng)}", " ".join(used)
 
     def _ask(self, rng: random.Random) -> tuple[str, str]:
-        story = self._story(rng)
-        facts = story.text[: -len(story.question)].strip()
+        facts = ""
+        while not facts:  # a question may tell the whole story
+            story = self._story(rng)
+            facts = story.text[: -len(story.question)].strip()
         return f"ask: {facts} = {to_infix(story.tree)}", story.question
 
     def _gsm_step(self, rng: random.Random) -> tuple[str, str]:

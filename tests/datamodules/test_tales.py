@@ -30,7 +30,7 @@ def check(story: Story) -> None:
     assert value.denominator == 1
     assert story.text.endswith(story.question)
     assert not re.search(r"[\[\]{}|]|\s\s|\b[aA] [aeio]", story.text), story.text
-    assert story.text[0].isupper() or story.text.startswith(("number", "$"))
+    assert story.text.lstrip('"$')[0].isupper() or story.text.startswith(("number", "$number"))
 
 
 def test_every_question_of_every_tale_can_be_told() -> None:
@@ -47,7 +47,8 @@ def test_every_question_of_every_tale_can_be_told() -> None:
 def test_there_are_many_and_no_two_begin_alike() -> None:
     tales = load_tales()
     assert len(tales) > 1000
-    bodies = [re.sub(r"\W+", " ", tale.body).lower() for tale in tales if tale.body]
+    bodies = [re.sub(r"\W+", " ", tale.body).strip().lower() for tale in tales]
+    bodies = [body for body in bodies if body]  # a question may tell it all
     assert len(set(bodies)) == len(bodies)
 
 

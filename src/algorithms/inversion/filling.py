@@ -80,8 +80,15 @@ class RandomPhrases:
         return (difference @ self.precision * difference).sum(-1)
 
     def lengths(self, target: Tensor) -> list[int]:
-        """List the lengths, the likeliest first: that whose mean lies nearest to the target."""
-        return [n + 1 for n in self.distance(target - self.means).argsort().tolist()]
+        """List the lengths, the likeliest first: that whose mean lies nearest to the target.
+
+        A token more counts as half a nat: where the distances say little, short phrases come first.
+        """
+        distances = self.distance(target - self.means)
+        return [
+            n + 1
+            for n in (distances + torch.arange(len(distances)).to(distances)).argsort().tolist()
+        ]
 
 
 @dataclass(frozen=True)

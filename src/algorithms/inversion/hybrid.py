@@ -51,6 +51,9 @@ NUM_RELATIVES = 4
 #: Lengths at which blanks are filled.
 NUM_LENGTHS = 3
 
+#: Phrases whose places are all probed after a proposer's growth, and random tokens put into each.
+NUM_DOUBTED, NUM_DOUBT = 2, 256
+
 #: Random tokens whose mean gradient stands for a blank's.
 NUM_BLANKS = 8
 
@@ -66,6 +69,8 @@ class Hybrid:
         patience: Levels without gain that end growth.
         trust: Cosine that one nat of the proposer's belief is worth when a beam is chosen.
         max_tokens: Longest phrase tried.
+        rarity_cost: How much less a token e times as rare is worth where states are ranked, as a
+            share of what the best state lacks: towers give rare tokens embeddings that fit anything.
         centred: Whether beams are chosen by the cosine about the mean of one-token phrases; None:
             where there is no proposer.
         fragments: Known token runs: growth begins from them as well.
@@ -83,6 +88,7 @@ class Hybrid:
     width: int = 24
     patience: int = 2
     trust: float = 0.003
+    rarity_cost: float = 0.08
     centred: bool | None = None
     max_tokens: int = 20
     fragments: Sequence[Ids] = ()
@@ -149,7 +155,7 @@ class _Run:
             cosine, ids, embedding = self.board.gift
             self.board.gift = None
             states.append(State(ids, cosine, embedding))
-        states.sort(key=lambda s: (-s.cosine, s.ids))
+        states.sort(key=self.rank)
         for state in states[:64]:
             self.pool[state.ids] = state
         self.near += states
@@ -160,6 +166,15 @@ class _Run:
             self.pool = {s.ids: s for s in keep}
         return states
 
+    def worth(self, state: State) -> float:
+        """Value a state by its cosine, less what its rare tokens cost: the less the closer."""
+        cost = self.s.rarity_cost * (1 - self.board.best)
+        return state.cosine + cost * self.v.log_frequency(state.ids)
+
+    def rank(self, state: State) -> tuple[float, Ids]:
+        """Order states: the one of most worth first."""
+        return -self.worth(state), state.ids
+
     def niches(self) -> list[list[State]]:
         """Sort the pool's states by length: best first, the length of the best state first.
 
@@ -167,7 +182,7 @@ class _Run:
         their own length only.
         """
         by_length: dict[int, list[State]] = {}
-        for state in sorted(self.pool.values(), key=lambda s: (-s.cosine, s.ids)):
+        for state in sorted(self.pool.values(), key=self.rank):
             by_length.setdefault(len(state.ids), []).append(state)
         return list(by_length.values())
 
@@ -261,7 +276,7 @@ class _Run:
             likely = v.regressed_tokens(tokens, z, self.board.target, width)
         chosen = [t for pair in zip(likely, steepest, strict=False) for t in pair] or steepest
         states += yield from self.score(put(chosen[:width]), "probe")
-        return sorted((s for s in states if s.ids in rows), key=lambda s: (-s.cosine, s.ids))
+        return sorted((s for s in states if s.ids in rows), key=self.rank)
 
     def sweep(
         self, state: State, order: Sequence[int], width: int, num_random: int
@@ -270,7 +285,7 @@ class _Run:
         for at in order:
             ids = state.ids
             found = yield from self.probe(ids[:at], ids[at + 1 :], width, num_random)
-            if found and found[0].cosine > state.cosine:
+            if found and self.worth(found[0]) > self.worth(state):
                 state = found[0]
         return state
 
@@ -296,10 +311,9 @@ class _Run:
         if len(start) > 1:
             yield from self.grow(start[1:], self.s.beam, self.s.width)
         appends = self.s.append_only or (self.s.append_only is None and self.v.encoder.causal)
-        lengths: list[int] = []
         if appends and self.v.random_phrases is not None:
-            lengths = self.v.random_phrases.lengths(self.board.target)[:NUM_LENGTHS]
-            yield from self.fill(lengths[:1])
+            lengths = self.v.random_phrases.lengths(self.board.target)
+            yield from self.fill(lengths[:NUM_LENGTHS])
         if appends and self.v.proposer is None:  # gradients at one gap are cheaper than at all
             yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
         # Without a proposer the cosine alone leads, and it needs more company where that is cheap.
@@ -307,9 +321,15 @@ class _Run:
         beam = max(self.s.beam, 16) if cheap else self.s.beam
         yield from self.grow([self.empty], beam, self.s.width)
         if appends and self.v.proposer is not None:
+            yield from self.doubt()
             yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
-        yield from self.fill(lengths[1:])
         yield from self.repair()
+
+    def doubt(self) -> Generator[Request, Answer, None]:
+        """Probe every place of the best phrases: a proposer knows few rare words."""
+        for niche in self.niches()[:NUM_DOUBTED]:
+            places = self.rng.sample(range(len(niche[0].ids)), len(niche[0].ids))
+            yield from self.sweep(niche[0], places, self.s.width, NUM_DOUBT)
 
     def fill(self, lengths: Sequence[int]) -> Generator[Request, Answer, None]:
         """Fill the blanks of phrases of the given lengths, and mend the best of each."""
@@ -323,13 +343,13 @@ class _Run:
 
     def polish(self, state: State) -> Generator[Request, Answer, None]:
         """Sweep a phrase, and move or leave out single tokens, as long as that helps."""
-        before = -1.0
-        while state.cosine > before:
-            before = state.cosine
+        before = -torch.inf
+        while self.worth(state) > before:
+            before = self.worth(state)
             state = yield from self.sweep(state, range(len(state.ids)), self.s.width, 0)
             near = [*moves.segment_moves(state.ids, 1), *moves.deletions(state.ids)]
             found = yield from self.score(near, "move")
-            state = max([state, *found[:1]], key=lambda s: s.cosine)
+            state = min([state, *found[:1]], key=self.rank)
 
     def grow(
         self,
@@ -527,7 +547,7 @@ class _Run:
     ) -> Generator[Request, Answer, list[tuple[float, Ids]]]:
         if self.v.proposer is not None:
             return (yield from self.insertions(states, width))
-        best = sorted(states, key=lambda s: (-s.cosine, s.ids))[:3]
+        best = sorted(states, key=self.rank)[:3]
         return (yield from self.insertions(best, 2 * width))
 
     def _with_embeddings(
@@ -536,7 +556,7 @@ class _Run:
         """Give states for candidates, also for those that were evaluated before."""
         known = [self.pool[c] for c in dict.fromkeys(candidates) if c in self.pool]
         fresh = yield from self.score(candidates, move, limit)
-        return sorted({s.ids: s for s in [*known, *fresh]}.values(), key=lambda s: -s.cosine)
+        return sorted({s.ids: s for s in [*known, *fresh]}.values(), key=self.rank)
 
     def grow_by(
         self, level: list[State], steps: int, width: int, temperature: float = 0.0

@@ -61,6 +61,7 @@ class Vocabulary:
         self.encoder = encoder
         self.table = table
         self.proposer = proposer
+        self.frequencies: list[float] = []
         self.random_phrases = random_phrases
         self.allowed = torch.zeros(size, dtype=torch.bool, device=encoder.device)
         self.tokens = encoder.allowed_ids()
@@ -80,11 +81,16 @@ class Vocabulary:
             self.centre = centre
         if proposer is not None:
             self.features = proposer.token_features()
+            self.frequencies = proposer.bias.detach().tolist()
         else:
             direction = F.normalize(weight - self.mean, dim=-1)
             parts = [direction] if table is None else [self.centred, direction]
             self.features = torch.cat(parts, dim=-1)
         self.blank = encoder.blank
+
+    def log_frequency(self, ids: Ids) -> float:
+        """Add up the tokens' log-frequencies as the proposer learned them; zero without one."""
+        return sum(self.frequencies[t] for t in ids) if self.frequencies else 0.0
 
     # --------------------------------------------------------------- proposals
 
