@@ -447,7 +447,9 @@ def _distract(problem: Problem, rng: random.Random, rule: str) -> Problem | None
     return _build(problem, " ".join(sentences), numbers, _tree(problem), "structure", rule)
 
 
-_LEANS = re.compile(r"\b(he|she|they|it|his|her|their|them|him|these|those|this|that|if|then)\b", re.I)
+_LEANS = re.compile(
+    r"\b(he|she|they|it|his|her|their|them|him|these|those|this|that|if|then)\b", re.I
+)
 
 _TITLE = re.compile(r"\b(Mrs?|Ms|Dr)\.$")  # ends no sentence
 

@@ -276,10 +276,11 @@ class PretrainingExamples:
         return f"uses: {_tidy(story.text, rng)}", " ".join(used)
 
     def _ask(self, rng: random.Random) -> tuple[str, str]:
-        facts = ""
-        while not facts:  # a question may tell the whole story
+        while True:
             story = self._story(rng)
             facts = story.text[: -len(story.question)].strip()
+            if facts:  # a question may tell the whole story
+                break
         return f"ask: {facts} = {to_infix(story.tree)}", story.question
 
     def _gsm_step(self, rng: random.Random) -> tuple[str, str]:

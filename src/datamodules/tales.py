@@ -229,4 +229,3 @@ def _draw_persons(rng: random.Random) -> dict[str, str]:
 def _tidy(text: str) -> str:
     text = re.sub(r"\b([aA]) (?=[aeiou])", r"\1n ", re.sub(r"\s+", " ", text).strip())
     return capitals(re.sub(r" (?=[.,?!])", "", text))
-

@@ -196,7 +196,9 @@ def test_a_foreign_sentence_brings_its_number_and_changes_nothing_else() -> None
         seen.add(made.masked)
         assert made.answer == 4
         assert evaluate_expression(made.equation or "", made.numbers) == 4
-        assert sorted(made.numbers) == ["3", "7", "90"], "a sentence that leans on another stays out"
+        assert sorted(made.numbers) == ["3", "7", "90"], (
+            "a sentence that leans on another stays out"
+        )
         assert "Mrs. Hilt saw" in made.masked
         assert made.masked.endswith("How many bees are left?")
     assert len(seen) == 3

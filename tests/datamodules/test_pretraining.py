@@ -179,7 +179,10 @@ def test_numbers_below_one_are_refused(tokenizer, setting: str) -> None:
 
 
 def test_punctuation_is_written_both_ways() -> None:
-    spaced, attached = "Tom has $ number0 , or more . How many ?", "Tom has $number0, or more. How many?"
+    spaced, attached = (
+        "Tom has $ number0 , or more . How many ?",
+        "Tom has $number0, or more. How many?",
+    )
     for text in (spaced, attached):
         rng = random.Random(0)
         assert {_tidy(text, rng) for _ in range(20)} == {spaced, attached}

@@ -64,7 +64,7 @@ def test_training_goes_on_from_given_weights(tokenizer, tmp_path: Path) -> None:
     for name, value in module.model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
     assert module.model.training
-    with pytest.raises(FileNotFoundError, match="model.start"):
+    with pytest.raises(FileNotFoundError, match=r"model\.start"):
         Pretraining(CONFIG, start=str(tmp_path / "none"))
 
 

@@ -3,12 +3,18 @@
 Grow: starting from nothing, every state of a beam is extended by the likeliest (gap, token)
 insertions, exact cosines pick the next beam, and growth ends when longer phrases stop getting
 closer: the length is found, not given. A second beam that only appends runs beside it on causal
-towers, which reward prefixes.
+towers, which reward prefixes. Without a proposer a causal tower is searched by filling blanks
+first (:mod:`.filling`); with one, all places of what it grew are probed: it knows few rare words.
 
 Repair: expand the best unexpanded states. First delete each token and refill the gaps, which
-covers replacements and moves of one token; then changes of order, a sweep over all places that
-finds out what belongs there, pairs of deletions; at last, restarts from what is left when a part of
-the best state is taken out at random.
+covers replacements and moves of one token; then words like those of the state, changes of order, a
+sweep over all places that finds out what belongs there, pairs of deletions; at last, restarts from
+what is left when a part of the best state is taken out at random. After every expansion a
+surrogate of the encoder (:mod:`.surrogate`) suggests changes that help only together.
+
+States compete with those of their own length, by their cosine less a little for every rare token:
+the maximum a posteriori, under the proposer's token frequencies, of an error that shrinks as the
+search comes closer.
 
 Nothing here claims identity; :func:`.search.invert` does, and ends the search.
 """
@@ -70,7 +76,7 @@ class Hybrid:
         trust: Cosine that one nat of the proposer's belief is worth when a beam is chosen.
         max_tokens: Longest phrase tried.
         rarity_cost: How much less a token e times as rare is worth where states are ranked, as a
-            share of what the best state lacks: towers give rare tokens embeddings that fit anything.
+            share of what the best state lacks: rare tokens' embeddings fit anything.
         centred: Whether beams are chosen by the cosine about the mean of one-token phrases; None:
             where there is no proposer.
         fragments: Known token runs: growth begins from them as well.
@@ -513,9 +519,7 @@ class _Run:
         ranked = yield from self._refill(refill, width)
         yield from self.score([i for _, i in ranked], "refill", limit=width * max(4, n))
         likes = [self.v.relatives(token, NUM_RELATIVES << depth) for token in ids]
-        replaced = [
-            (*ids[:k], t, *ids[k + 1 :]) for k, tokens in enumerate(likes) for t in tokens
-        ]
+        replaced = [(*ids[:k], t, *ids[k + 1 :]) for k, tokens in enumerate(likes) for t in tokens]
         yield from self.score(replaced, "relative")
         if depth == 0:
             yield from self.score(list(moves.segment_moves(ids, 1)), "move")

@@ -247,11 +247,6 @@ def deletions(ids: Ids) -> list[Ids]:
     return [(*ids[:i], *ids[i + 1 :]) for i in range(len(ids))]
 
 
-def adjacent_swaps(ids: Ids) -> list[Ids]:
-    """Exchange each token with the next."""
-    return [(*ids[:i], ids[i + 1], ids[i], *ids[i + 2 :]) for i in range(len(ids) - 1)]
-
-
 def swaps(ids: Ids) -> Iterator[Ids]:
     """Exchange every two tokens, near ones first."""
     n = len(ids)

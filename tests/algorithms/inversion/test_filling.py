@@ -73,9 +73,11 @@ def test_whitening_is_that_of_the_definition(encoder: TextEncoder) -> None:
 
 def test_the_likeliest_length_is_the_nearest(encoder: TextEncoder) -> None:
     means = F.normalize(torch.randn(4, 6, generator=torch.manual_seed(1)), dim=-1)
-    phrases = RandomPhrases(means, torch.eye(6))
+    phrases = RandomPhrases(means, 100 * torch.eye(6))
     assert phrases.lengths(means[2] + 0.01)[0] == 3
     assert sorted(phrases.lengths(means[0])) == [1, 2, 3, 4]
+    undecided = RandomPhrases(means, 1e-6 * torch.eye(6))
+    assert undecided.lengths(means[2]) == [1, 2, 3, 4], "short phrases come first"
 
 
 @pytest.mark.parametrize("text", PLANTED)

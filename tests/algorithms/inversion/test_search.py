@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from src.algorithms.inversion.baselines import GCG, PEZ
 from src.algorithms.inversion.encoder import TextEncoder
 from src.algorithms.inversion.hybrid import Hybrid, _Run, one_token_table
-from src.algorithms.inversion.moves import Vocabulary
+from src.algorithms.inversion.moves import State, Vocabulary
 from src.algorithms.inversion.priors import Dictionary, rank_near_ties
 from src.algorithms.inversion.search import Board, Inversion, Scored, invert
 
@@ -215,3 +215,39 @@ def test_gpu_finds_the_same(make_encoder: Make) -> None:
     there.model.cuda()
     results = invert(there, there.encode_text(PLANTED), hybrid(there))
     assert [r.text for r in results] == [r.text for r in expected]
+
+
+class _Frequencies(Vocabulary):
+    """A vocabulary whose tokens are the rarer the higher their id."""
+
+    def log_frequency(self, ids: tuple[int, ...]) -> float:
+        return -float(sum(ids))
+
+
+def test_rare_tokens_cost_the_less_the_closer_the_search_is(make_encoder: Make) -> None:
+    encoder = make_encoder("causal")
+    board = Board(encoder.encode_text(["red cat"])[0], 100)
+    run = _Run(Hybrid(_Frequencies(encoder), rarity_cost=0.1), board)
+    z = torch.zeros(encoder.dim)
+    common, rare = State((3,), 0.500, z), State((4,), 0.510, z)
+    board.note(rare.ids, rare.cosine)
+    assert sorted([rare, common], key=run.rank) == [common, rare]
+    board.note((9,), 0.999)
+    assert sorted([rare, common], key=run.rank) == [rare, common]
+    assert run.worth(common) == pytest.approx(0.500 - 0.1 * 0.001 * 3)
+    assert Vocabulary(encoder).log_frequency((3, 4)) == 0, "without a proposer none is known"
+
+
+def test_a_wrong_token_is_doubted_and_replaced(make_encoder: Make) -> None:
+    """What a proposer's growth ends with is probed at every place before the search goes on."""
+    encoder = make_encoder("causal")
+    wrong = encoder.tokenize("red man")
+
+    def search(board: Board) -> Any:
+        run = _Run(hybrid(encoder), board)
+        z = encoder.encode_ids([wrong])[0]
+        run.pool = {wrong: State(wrong, float(z @ board.target), z)}
+        yield from run.doubt()
+
+    (result,) = invert(encoder, encoder.encode_text(["red cat"]), search, budget=3000)
+    assert (result.text, result.exact, result.found_by) == ("red cat", True, "probe")
