@@ -13,6 +13,7 @@ A spec is the mapping that ``configs/backbone/NAME.yaml`` holds. Its keys:
                         network, and is what ``random: true`` builds
 ``random``, ``seed``    random weights of that shape (tests and timings)
 ``tokenizer``           a folder or hub name, where it differs from ``path``
+``dropout_rate``        of a T5 while it is adapted; null or absent: what its own configuration says
 ======================= =========================================================================
 
 This is the only file that reads pretrained weights. Weights load as float32, whatever the file
@@ -113,10 +114,13 @@ def load_t5(spec: Spec) -> T5ForConditionalGeneration:
         BackboneError: If the weights cannot be had.
     """
     _require_family(spec, "t5")
+    rate = spec.get("dropout_rate")
+    own = {} if rate is None else {"dropout_rate": rate}
     if spec.get("random"):
+        spec = {**spec, "config": {**spec["config"], **own}}
         return _random_model(T5ForConditionalGeneration, spec)
     return _from_pretrained(
-        T5ForConditionalGeneration, spec, local_folder(spec), dtype=torch.float32
+        T5ForConditionalGeneration, spec, local_folder(spec), dtype=torch.float32, **own
     ).eval()
 
 

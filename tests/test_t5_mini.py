@@ -61,7 +61,8 @@ def test_adaptation_on_published_files_is_measured_on_svamp(tmp_path: Path) -> N
     trained, scored = tmp_path / "trained", tmp_path / "scored"
     run(
         "train.py", "experiment=svamp", "model=full", f"data.train={tmp_path / 'train.csv'}",
-        "data.num_generated=8", "data.num_distracted=4", "data.val_fraction=0.3",
+        "data.num_generated=8", "data.num_distracted=4", "data.num_tales=8",
+        "data.num_procedural=8", "data.val_fraction=0.3",
         "trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.run.dir={trained}",
     )  # fmt: skip
     run(

@@ -271,6 +271,8 @@ class Seq2Seq(LightningModule):
             none), ``correct``.
         """
         width = self.hparams["num_beams"]
+        # Beams rank by their probability: its mean over the tokens favours long equations.
+        by_probability = {"length_penalty": 0.0} if width > 1 else {}
         token_ids = self.model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -278,6 +280,7 @@ class Seq2Seq(LightningModule):
             num_beams=width,
             num_return_sequences=width,
             do_sample=False,
+            **by_probability,
         )
         outputs = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         rows = []
