@@ -205,6 +205,7 @@ class Inversion(LightningModule):
         if proposer is not None:
             return Vocabulary(encoder, table, proposer, prior)
         longest = min(h.max_tokens, encoder.max_tokens, LONGEST_RANDOM)
+        log.info(f"encoding random phrases of up to {longest} tokens ...")
         phrases = RandomPhrases.encode(encoder, encoder.allowed_ids(), longest, seed=h.seed)
         return Vocabulary(encoder, table, None, prior, phrases)
 
@@ -258,7 +259,7 @@ class Inversion(LightningModule):
         options = (
             [Path(h.cache_dir) / name, shipped] if h.proposer == "auto" else [Path(h.proposer)]
         )
-        remedy = f"python train.py experiment=proposer backbone={h.backbone['name']}"
+        remedy = f"python train.py model=proposer backbone={h.backbone['name']}"
         if h.proposer != "auto" and not options[0].is_file():
             raise FileNotFoundError(
                 f"model.proposer: there is no file {h.proposer}; make one with {remedy}, or give "
