@@ -59,5 +59,6 @@ def test_a_trained_proposer_is_found_again(tmp_path: Path) -> None:
     assert user.load_proposer(user.load_table()) is None
     # A file that is asked for by name is not left out in silence.
     user.hparams.proposer = str(tmp_path / "out" / path.name)
-    with pytest.raises(ValueError, match="not made for these weights of tiny; make one with python train.py model=proposer"):
+    remedy = r"not made for these weights of tiny; make one with python train\.py model=proposer"
+    with pytest.raises(ValueError, match=remedy):
         user.load_proposer(user.load_table())
