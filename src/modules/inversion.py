@@ -71,7 +71,8 @@ class Inversion(LightningModule):
         fragments: Known parts of the texts (one may be given as it is); growth begins from them as
             well.
         language_model: Spec of a causal LM that orders near ties by fluency; None for none.
-        append_only: Whether to run the beam that only continues; None: on causal towers.
+        append_only: Whether to run the beam that only continues; None: on causal towers without a
+            proposer.
         tolerance: Largest 1 - cosine that counts as identity, between 0 and 1; None: by the file's
             format.
         batch_size: Most sequences in one forward pass.

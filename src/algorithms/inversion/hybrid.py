@@ -3,8 +3,8 @@
 Grow: starting from nothing, every state of a beam is extended by the likeliest (gap, token)
 insertions, exact cosines pick the next beam, and growth ends when longer phrases stop getting
 closer: the length is found, not given. A second beam that only appends runs beside it on causal
-towers, which reward prefixes. Without a proposer a causal tower is searched by filling blanks
-first (:mod:`.filling`); with one, all places of what it grew are probed: it knows few rare words.
+towers, which reward prefixes, where no proposer leads. There a causal tower is searched by filling
+blanks first (:mod:`.filling`); a proposer knows few rare words, and what it grew is probed.
 
 Repair: expand the best unexpanded states. First delete each token and refill the gaps, which
 covers replacements and moves of one token; then words like those of the state, changes of order, a
@@ -57,8 +57,9 @@ NUM_RELATIVES = 4
 #: Lengths at which blanks are filled.
 NUM_LENGTHS = 3
 
-#: Phrases whose places are all probed after a proposer's growth, and random tokens put into each.
-NUM_DOUBTED, NUM_DOUBT = 2, 256
+#: States expanded after a proposer's growth, before all places of the best are probed with random
+#: tokens, and how many of these.
+NUM_EXPANDED, NUM_DOUBT = 4, 256
 
 #: Random tokens whose mean gradient stands for a blank's.
 NUM_BLANKS = 8
@@ -80,7 +81,7 @@ class Hybrid:
         centred: Whether beams are chosen by the cosine about the mean of one-token phrases; None:
             where there is no proposer.
         fragments: Known token runs: growth begins from them as well.
-        append_only: Whether to run the appending beam too; None: on causal towers.
+        append_only: Whether to run the appending beam too; None: on causal towers without a proposer.
         dictionary: Texts that are looked up first, and that the beams start from.
         use_gradient: Whether repair uses gradients where there is a proposer.
         seed: Mixed with the target's own seed.
@@ -316,26 +317,31 @@ class _Run:
             self.pool |= {s.ids: s for s in start[1:]}
         if len(start) > 1:
             yield from self.grow(start[1:], self.s.beam, self.s.width)
-        appends = self.s.append_only or (self.s.append_only is None and self.v.encoder.causal)
-        if appends and self.v.random_phrases is not None:
-            lengths = self.v.random_phrases.lengths(self.board.target)
-            yield from self.fill(lengths[:NUM_LENGTHS])
-        if appends and self.v.proposer is None:  # gradients at one gap are cheaper than at all
-            yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
-        # Without a proposer the cosine alone leads, and it needs more company where that is cheap.
-        cheap = self.v.proposer is None and self.v.blank is not None
-        beam = max(self.s.beam, 16) if cheap else self.s.beam
-        yield from self.grow([self.empty], beam, self.s.width)
-        if appends and self.v.proposer is not None:
-            yield from self.doubt()
-            yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
+        is_causal = self.v.encoder.causal
+        appends = is_causal if self.s.append_only is None else self.s.append_only
+        if self.v.proposer is not None:
+            yield from self.grow([self.empty], self.s.beam, self.s.width)
+            if is_causal:
+                yield from self.repair(NUM_EXPANDED)
+                yield from self.doubt()
+            if self.s.append_only:
+                yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
+        else:
+            if is_causal and self.v.random_phrases is not None:
+                lengths = self.v.random_phrases.lengths(self.board.target)
+                yield from self.fill(lengths[:NUM_LENGTHS])
+            if appends:  # gradients at one gap are cheaper than at all
+                yield from self.grow([self.empty], self.s.beam, self.s.width, append=True)
+            # The cosine alone leads, and it needs more company where that is cheap.
+            beam = max(self.s.beam, 16) if self.v.blank is not None else self.s.beam
+            yield from self.grow([self.empty], beam, self.s.width)
         yield from self.repair()
 
     def doubt(self) -> Generator[Request, Answer, None]:
-        """Probe every place of the best phrases: a proposer knows few rare words."""
-        for niche in self.niches()[:NUM_DOUBTED]:
-            places = self.rng.sample(range(len(niche[0].ids)), len(niche[0].ids))
-            yield from self.sweep(niche[0], places, self.s.width, NUM_DOUBT)
+        """Probe every place of the best phrase: a proposer knows few rare words."""
+        for state in [niche[0] for niche in self.niches()[:1]]:
+            places = self.rng.sample(range(len(state.ids)), len(state.ids))
+            yield from self.sweep(state, places, self.s.width, NUM_DOUBT)
 
     def fill(self, lengths: Sequence[int]) -> Generator[Request, Answer, None]:
         """Fill the blanks of phrases of the given lengths, and mend the best of each."""
@@ -450,10 +456,14 @@ class _Run:
         states.sort(key=lambda s: (-s.cosine - self.s.trust * s.belief, s.ids))
         return states[: 2 * beam]
 
-    def repair(self) -> Generator[Request, Answer, None]:
-        """Expand the best states, ever more thoroughly, until the budget is spent."""
-        rounds = stale = 0
-        while self.board.left > 0:
+    def repair(self, most: int | None = None) -> Generator[Request, Answer, None]:
+        """Expand the best states, ever more thoroughly, until the budget is spent.
+
+        Args:
+            most: States expanded at most; None for no end but the budget's.
+        """
+        rounds = stale = num_expanded = 0
+        while self.board.left > 0 and num_expanded != most:
             before = self.board.best
             state = self._next()
             if state is None:
@@ -466,6 +476,7 @@ class _Run:
             self.expanded[state.ids] = depth + 1
             yield from self.expand(state, depth)
             yield from self.refine()
+            num_expanded += 1
             if self.board.best <= before + 1e-7:
                 stale += 1
             else:
