@@ -81,7 +81,7 @@ class Hybrid:
         centred: Whether beams are chosen by the cosine about the mean of one-token phrases; None:
             where there is no proposer.
         fragments: Known token runs: growth begins from them as well.
-        append_only: Whether to run the appending beam too; None: on causal towers without a proposer.
+        append_only: Whether to run the appending beam; None: on causal towers without a proposer.
         dictionary: Texts that are looked up first, and that the beams start from.
         use_gradient: Whether repair uses gradients where there is a proposer.
         seed: Mixed with the target's own seed.
