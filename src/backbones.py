@@ -110,11 +110,13 @@ def load_t5(spec: Spec) -> T5ForConditionalGeneration:
         The model in evaluation mode.
 
     Raises:
-        ValueError: If the spec is of another family.
+        ValueError: If the spec is of another family or its dropout rate is none.
         BackboneError: If the weights cannot be had.
     """
     _require_family(spec, "t5")
     rate = spec.get("dropout_rate")
+    if rate is not None and not (isinstance(rate, (int, float)) and 0 <= rate < 1):
+        raise ValueError(f"backbone.dropout_rate is {rate}, expected a number in [0, 1) or null.")
     own = {} if rate is None else {"dropout_rate": rate}
     if spec.get("random"):
         spec = {**spec, "config": {**spec["config"], **own}}

@@ -34,3 +34,9 @@ def test_dropout_is_the_specs_and_the_weights_are_not(spec: dict) -> None:
 def test_an_unset_rate_keeps_the_models_own() -> None:
     spec = {**TINY, "config": {**TINY["config"], "dropout_rate": 0.1}, "dropout_rate": None}
     assert load_t5(spec).config.dropout_rate == 0.1
+
+
+@pytest.mark.parametrize("rate", ["x", 1.0, -0.1])
+def test_a_rate_that_is_none_is_refused(rate: object) -> None:
+    with pytest.raises(ValueError, match=r"backbone\.dropout_rate is .*expected a number"):
+        load_t5({**TINY, "dropout_rate": rate})
