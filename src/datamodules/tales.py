@@ -158,17 +158,13 @@ def _draw_numbers(rng: random.Random, tale: Tale, asked: Expression) -> dict[str
             small = rng.choice((6, 10, 12, 20)) if letter in tale.factors else high
             values[_name(letter)] = rng.randint(2, small)
         trees = [tree for tree, _ in tale.questions] if attempt < 300 else [asked]
-        if all(_is_count(tree, values) for tree in trees):
+        if all(_count(tree, values) is not None for tree in trees):
             return values
     return None
 
 
-def _is_count(tree: Expression, values: Mapping[str, int]) -> bool:
-    """Tell whether every step on the way is a positive whole number."""
-    return _count(tree, values) is not None
-
-
 def _count(tree: Expression, values: Mapping[str, int]) -> int | None:
+    """Evaluate a solution; None unless every step on the way is a positive whole number."""
     if isinstance(tree, str):
         return values[tree] if tree in values else int(tree)
     left, right = _count(tree[1], values), _count(tree[2], values)

@@ -25,7 +25,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
-from src.backbones import local_folder
+from src.backbones import load_t5, local_folder
 
 EMBEDDING_STD = 1.0  # of T5's initialisation at factor 1
 
@@ -98,7 +98,7 @@ class Pretraining(LightningModule):
         if start is None:
             self.model = self._new_model()
         else:
-            self.model = T5ForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+            self.model = load_t5({"name": "model.start", "family": "t5", "path": start})
         if len(self.tokenizer) > self.model.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {len(self.tokenizer)} tokens, but the model's vocab_size is "

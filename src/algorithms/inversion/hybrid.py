@@ -339,7 +339,8 @@ class _Run:
 
     def doubt(self) -> Generator[Request, Answer, None]:
         """Probe every place of the best phrase: a proposer knows few rare words."""
-        for state in [niche[0] for niche in self.niches()[:1]]:
+        state = min(self.pool.values(), key=self.rank, default=None)
+        if state is not None:
             places = self.rng.sample(range(len(state.ids)), len(state.ids))
             yield from self.sweep(state, places, self.s.width, NUM_DOUBT)
 
