@@ -1,7 +1,7 @@
 """Short tales with several questions each: the wordings that ``t5_mini`` learns language from.
 
 Decides how a tale of ``tales.txt`` becomes a problem. ``worlds.py`` has few sentences and combines
-them freely; here people wrote whole stories, one wording each, and what varies is what is asked,
+them freely; here every story is whole, with a wording of its own, and what varies is what is asked,
 who and what it is about, and the numbers. As one body is told with many questions, of which each
 uses only some of its numbers, the question must be read (question sensitivity and irrelevant
 quantities: Patel et al. 2021, arXiv 2103.07191, Sec. 4). No tale was written after a problem of a
