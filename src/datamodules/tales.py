@@ -223,5 +223,8 @@ def _draw_persons(rng: random.Random) -> dict[str, str]:
 
 
 def _tidy(text: str) -> str:
-    text = re.sub(r"\b([aA]) (?=[aeiou])", r"\1n ", re.sub(r"\s+", " ", text).strip())
+    text = re.sub(r"\s+", " ", text).strip()
+    # "group A and" and "a used" stay
+    article = r"(\ba|^A|(?<=[.!?] )A) (?=[aeiou]|hour)(?!uni|us|one|eu)"
+    text = re.sub(article, r"\1n ", text)
     return capitals(re.sub(r" (?=[.,?!])", "", text))

@@ -145,18 +145,17 @@ class Proposer(Inversion):
         known = (pair >= 0)[:, None]
         partial = (self.part[pair.clamp(min=0)].float() * known).to(device)
         negatives = torch.multinomial(self.rate, h.num_negatives, replacement=True).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
-            queries, nothing = self.proposer.queries(
-                target, partial, lengths.to(device), beside.to(device), place.to(device)
-            )
-            loss = proposal_loss(
-                self.proposer,
-                queries,
-                nothing.float(),
-                answers.to(device),
-                negatives,
-                self.log_rate,
-            )
+        queries, nothing = self.proposer.queries(
+            target, partial, lengths.to(device), beside.to(device), place.to(device)
+        )
+        loss = proposal_loss(
+            self.proposer,
+            queries,
+            nothing.float(),
+            answers.to(device),
+            negatives,
+            self.log_rate,
+        )
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

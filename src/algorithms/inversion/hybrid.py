@@ -167,7 +167,7 @@ class _Run:
             self.pool[state.ids] = state
         self.near += states
         if len(self.near) > 2 * NUM_NEAR:
-            self.near = sorted(self.near, key=lambda s: (-s.cosine, s.ids))[:NUM_NEAR]
+            self.near = self.nearest()
         if len(self.pool) > 1000:
             keep = [s for niche in self.niches() for s in niche[:40]]
             self.pool = {s.ids: s for s in keep}
@@ -181,6 +181,10 @@ class _Run:
     def rank(self, state: State) -> tuple[float, Ids]:
         """Order states: the one of most worth first."""
         return -self.worth(state), state.ids
+
+    def nearest(self) -> list[State]:
+        """Give the evaluated states nearest to the target, at most ``NUM_NEAR``."""
+        return sorted(self.near, key=lambda s: (-s.cosine, s.ids))[:NUM_NEAR]
 
     def niches(self) -> list[list[State]]:
         """Sort the pool's states by length: best first, the length of the best state first.
@@ -490,7 +494,7 @@ class _Run:
         """Evaluate what a surrogate of the encoder thinks best, as long as that helps."""
         while len(self.near) >= 64 and self.board.left > 0:
             before = self.board.best
-            self.near = sorted(self.near, key=lambda s: (-s.cosine, s.ids))[:NUM_NEAR]
+            self.near = self.nearest()
             surrogate = Surrogate([s.ids for s in self.near], torch.stack([s.z for s in self.near]))
             tokens = dict.fromkeys(t for s in self.near[:64] for t in s.ids)
             suggested = surrogate.suggest(
