@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -30,18 +31,15 @@ def check(story: Story) -> None:
     assert value.denominator == 1
     assert story.text.endswith(story.question)
     assert not re.search(r"[\[\]{}|]|\s\s|(\ba|^A) (?!one|eu)[aeio]", story.text), story.text
-    assert story.text.lstrip('"$')[0].isupper() or story.text.startswith(("number", "$number"))
+    first = story.text.lstrip('"$')
+    assert first[0].isupper() or first.startswith("number")
 
 
 def test_every_question_of_every_tale_can_be_told() -> None:
     rng = random.Random(0)
     for tale in load_tales():
-        asked = set()
-        for _ in range(8 * len(tale.questions)):
-            story = make_tale(rng, [tale])
-            check(story)
-            asked.add(story.question)
-        assert len(asked) > 1 or len(tale.questions) == 1, tale.body
+        for question in tale.questions:
+            check(make_tale(rng, [replace(tale, questions=(question,))]))
 
 
 def test_there_are_many_and_no_two_begin_alike() -> None:
