@@ -199,8 +199,8 @@ class PretrainingExamples:
         shares: Mapping[str, float] | None = None,
         masked_fraction: float = 0.8,
         words: Sequence[str] = (),
-        procedural_fraction: float = 0.5,
-        tale_fraction: float = 0.65,
+        procedural_fraction: float = 0.4,
+        tale_fraction: float = 0.85,
     ) -> None:
         shares = dict(SHARES if shares is None else shares)
         unknown = set(shares) - set(SHARES)
@@ -506,8 +506,8 @@ class PretrainingText(LightningDataModule):
         seed: int = 0,
         shares: Mapping[str, float] | None = None,
         masked_fraction: float = 0.8,
-        procedural_fraction: float = 0.5,
-        tale_fraction: float = 0.65,
+        procedural_fraction: float = 0.4,
+        tale_fraction: float = 0.85,
         max_length: int = 96,
         num_val: int = 512,
         pool_batches: int = 24,
