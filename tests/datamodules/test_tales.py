@@ -3,13 +3,16 @@
 import random
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from src.algorithms.answers import evaluate, operands, to_infix
+from src.datamodules.readers import read_file
 from src.datamodules.tales import TaleError, load_tales, make_tale, parse_tales
 from src.datamodules.worlds import Story
 
+ROOT = Path(__file__).parents[2]
 EGGS = """# a comment
 {N} bought {a} dozen {x=eggs|rolls} and [then |]{b} more.
 a * 12 + b: How many {x} does {he} have?
@@ -111,3 +114,13 @@ def test_equal_states_give_equal_tales() -> None:
 def test_a_tale_that_is_wrong_is_quoted(text: str, message: str) -> None:
     with pytest.raises(TaleError, match=message):
         parse_tales(text)
+
+
+def test_no_tale_is_in_the_set_that_measures_unseen_wordings() -> None:
+    problems, _ = read_file(ROOT / "benchmarks" / "unseen_tales.json")
+    assert len(problems) == 453
+    slot = re.compile(r"\{\w+(?:=[^{}]*)?\}|\[[^\[\]]*\]|\bnumber\d+|\W+")
+    bodies = {slot.sub(" ", tale.body).lower().strip() for tale in load_tales()} - {""}
+    for problem in problems:
+        masked = slot.sub(" ", problem.masked).lower()
+        assert not any(len(body) > 30 and body in masked for body in bodies), problem.masked
