@@ -426,26 +426,31 @@ class _Stream(IterableDataset[dict[str, torch.Tensor]]):
         batch_size: int,
         max_length: int,
         pool_batches: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.examples, self.tokenizer, self.seed, self.start = examples, tokenizer, seed, start
+        self.rank, self.world_size = rank, world_size
         self.num_batches, self.batch_size = num_batches, batch_size
         self.max_length, self.pool_batches = max_length, pool_batches
         self.sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(100)])
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        # Pools begin at fixed batches, so that a resumed run meets the batches it would have met.
-        per_pool = self.pool_batches * self.batch_size
+        # Pools begin at fixed steps, so that a resumed run meets the batches it would have met. The
+        # processes of a step get batches of like length, so that none waits for another.
+        size, world = self.batch_size, self.world_size
+        per_pool = self.pool_batches * world * size
         for pool in range(
             self.start // self.pool_batches, -(-self.num_batches // self.pool_batches)
         ):
             rows = self._rows(pool * per_pool, per_pool)
             rows.sort(key=lambda row: (len(row[0]), len(row[1])))
-            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            random.Random(f"{self.seed}/pool/{pool}").shuffle(batches)
+            steps = [rows[i : i + world * size] for i in range(0, len(rows), world * size)]
+            random.Random(f"{self.seed}/pool/{pool}").shuffle(steps)
             first = pool * self.pool_batches
-            for i, batch in enumerate(batches):
+            for i, step in enumerate(steps):
                 if self.start <= first + i < self.num_batches:
-                    yield self._pad(batch)
+                    yield self._pad(step[self.rank * size : (self.rank + 1) * size])
 
     def _rows(self, first: int, count: int) -> list[tuple[list[int], list[int]]]:
         made = [self.examples.example(self.seed, first + i) for i in range(count)]
@@ -480,8 +485,8 @@ class PretrainingText(LightningDataModule):
     Args:
         tokenizer: A T5 tokenizer with sentinels.
         path: GSM8K's ``train.jsonl``; null trains on generated text alone.
-        num_steps: Batches in the run, at least 1.
-        batch_size: Examples in a batch.
+        num_steps: Steps of the run, at least 1.
+        batch_size: Examples in a batch; every process takes one of its own in a step.
         seed: Seed of every example.
         shares: Weights of the objectives; null takes :data:`SHARES`.
         masked_fraction: Share of problems with masked numbers where both forms occur, in [0, 1].
@@ -546,16 +551,20 @@ class PretrainingText(LightningDataModule):
             tale_fraction,
         )
 
-    def _loader(self, seed: int, start: int, num_batches: int) -> DataLoader[Any]:
+    def _loader(
+        self, seed: int, start: int, num_batches: int, rank: int = 0, world_size: int = 1
+    ) -> DataLoader[Any]:
         stream = _Stream(
             self.examples, self.tokenizer, seed, start, num_batches, self.batch_size,
-            self.max_length, self.pool_batches,
+            self.max_length, self.pool_batches, rank, world_size,
         )  # fmt: skip
         return DataLoader(stream, batch_size=None)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        done = self.trainer.global_step if self.trainer is not None else 0
-        return self._loader(self.seed, done, self.num_steps)
+        if self.trainer is None:
+            return self._loader(self.seed, 0, self.num_steps)
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        return self._loader(self.seed, self.trainer.global_step, self.num_steps, rank, world_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         # Seeds of examples are texts, so that no training seed can meet this one.
