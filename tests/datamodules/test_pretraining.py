@@ -155,6 +155,20 @@ def test_a_resumed_stream_goes_on_where_it_was(tokenizer, gsm8k: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
 
 
+def test_processes_share_out_the_examples_of_a_step(tokenizer, gsm8k: Path) -> None:
+    def rows(rank: int, world_size: int, batch_size: int) -> list[set[tuple[int, ...]]]:
+        data = PretrainingText(
+            tokenizer, str(gsm8k), num_steps=6, batch_size=batch_size, pool_batches=3
+        )
+        batches = data._loader(0, 0, 6, rank, world_size)
+        return [{tuple(t for t in row if t) for row in b["input_ids"].tolist()} for b in batches]
+
+    alone, first, second = rows(0, 1, 8), rows(0, 2, 4), rows(1, 2, 4)
+    assert len(first) == len(second) == 6
+    assert [a | b for a, b in zip(first, second, strict=True)] == alone
+    assert sum(map(len, first)) < sum(map(len, alone))
+
+
 def test_batches_are_padded_and_end_in_eos(tokenizer) -> None:
     data = PretrainingText(tokenizer, None, num_steps=2, batch_size=8, max_length=40)
     for batch in data._loader(0, 0, 2):
