@@ -436,8 +436,9 @@ class _Stream(IterableDataset[dict[str, torch.Tensor]]):
         self.sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(100)])
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        # Pools begin at fixed steps, so that a resumed run meets the batches it would have met. The
-        # processes of a step get batches of like length, so that none waits for another.
+        # Pools begin at fixed steps, so that a run resumed on as many processes meets the batches it
+        # would have met. Every process makes the examples of all, and keeps its own: those of a step
+        # are of like length, so that no process waits for another.
         size, world = self.batch_size, self.world_size
         per_pool = self.pool_batches * world * size
         for pool in range(
@@ -495,7 +496,7 @@ class PretrainingText(LightningDataModule):
         tale_fraction: Share of tales among the other stories, in [0, 1]; the rest are worlds.
         max_length: Tokens kept of a source or target.
         num_val: Held-out examples.
-        pool_batches: Batches sorted together by length.
+        pool_batches: Steps whose examples are sorted together by length.
 
     Raises:
         ValueError: If a number is out of its range.

@@ -225,6 +225,6 @@ def _draw_persons(rng: random.Random) -> dict[str, str]:
 def _tidy(text: str) -> str:
     text = re.sub(r"\s+", " ", text).strip()
     # "group A and" and "a used" stay
-    article = r"(\ba|^A|(?<=[.!?] )A) (?=[aeiou]|hour)(?!uni|us|one|eu)"
+    article = r"(\ba|^A|(?<=[.!?] )A) (?=[aeiou]|hour)(?!uni(?!m|n)|us[aeiu]|uk|ut[ei]|one\b|eu|ew)"
     text = re.sub(article, r"\1n ", text)
     return capitals(re.sub(r" (?=[.,?!])", "", text))

@@ -3,6 +3,8 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -156,17 +158,21 @@ def test_a_resumed_stream_goes_on_where_it_was(tokenizer, gsm8k: Path) -> None:
 
 
 def test_processes_share_out_the_examples_of_a_step(tokenizer, gsm8k: Path) -> None:
-    def rows(rank: int, world_size: int, batch_size: int) -> list[set[tuple[int, ...]]]:
+    def rows(rank: int, world_size: int, batch_size: int, done: int = 0) -> list[set[Any]]:
         data = PretrainingText(
             tokenizer, str(gsm8k), num_steps=6, batch_size=batch_size, pool_batches=3
         )
-        batches = data._loader(0, 0, 6, rank, world_size)
+        data.trainer = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
+            global_rank=rank, world_size=world_size, global_step=done
+        )
+        batches = data.train_dataloader()
         return [{tuple(t for t in row if t) for row in b["input_ids"].tolist()} for b in batches]
 
     alone, first, second = rows(0, 1, 8), rows(0, 2, 4), rows(1, 2, 4)
     assert len(first) == len(second) == 6
     assert [a | b for a, b in zip(first, second, strict=True)] == alone
     assert sum(map(len, first)) < sum(map(len, alone))
+    assert rows(1, 2, 4, done=4) == second[4:]
 
 
 def test_batches_are_padded_and_end_in_eos(tokenizer) -> None:
