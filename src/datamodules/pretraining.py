@@ -436,9 +436,9 @@ class _Stream(IterableDataset[dict[str, torch.Tensor]]):
         self.sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(100)])
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        # Pools begin at fixed steps, so that a run resumed on as many processes meets the batches it
-        # would have met. Every process makes the examples of all, and keeps its own: those of a step
-        # are of like length, so that no process waits for another.
+        # Pools begin at fixed steps, so that a run resumed on as many processes meets the batches
+        # that it would have met. Every process makes the examples of all and keeps its own; those
+        # of a step are of like length, so that no process waits for another.
         size, world = self.batch_size, self.world_size
         per_pool = self.pool_batches * world * size
         for pool in range(
