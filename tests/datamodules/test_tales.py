@@ -43,7 +43,14 @@ def test_every_question_of_every_tale_can_be_told() -> None:
     for tale in load_tales():
         for question in tale.questions:
             check(make_tale(rng, [replace(tale, questions=(question,))]))
-        check(make_tale(rng, [tale]))
+        asked = set()
+        for _ in range(8 * len(tale.questions)):
+            story = make_tale(rng, [tale])
+            check(story)
+            asked.add(story.question)
+            if len(asked) > 1:
+                break
+        assert len(asked) > 1 or len(tale.questions) == 1, tale.body
 
 
 def test_there_are_many_and_no_two_begin_alike() -> None:
