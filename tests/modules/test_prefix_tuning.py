@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from src.algorithms.peft.prefix import ReparametrizedPrefix, prefix_sites
 from src.modules.prefix_tuning import PrefixTuning
@@ -13,6 +14,7 @@ from src.modules.prefix_tuning import PrefixTuning
             "choose at least one of: encoder_self, decoder_self, decoder_cross",
         ),
         ({"mlp_dim": 0}, "mlp_dim is 0"),
+        ({"init_text": "work:"}, r"model.init_text='work:' needs model.reparametrize=false"),
     ],
 )
 def test_bad_values_are_refused_before_anything_is_loaded(arguments, message):
@@ -27,6 +29,18 @@ def test_hyperparameters_reach_the_model(method_module):
     assert isinstance(sites["cross_attention"], ReparametrizedPrefix)
     assert sites["cross_attention"].down.out_features == 5
     assert sites["cross_attention"].embedding.shape == (3, 32)
+
+
+def test_a_text_begins_the_prefix():
+    backbone = {"name": "t5_mini", "family": "t5", "path": "assets/t5_mini"}
+    module = PrefixTuning(backbone, num_virtual_tokens=8, reparametrize=False, init_text="how many")
+    module.configure_model()
+    ids = module.tokenizer("how many", add_special_tokens=False)["input_ids"]
+    (encoder, _) = prefix_sites(module.model)
+    first = module.model.encoder.block[0].layer[0]
+    wanted = first.SelfAttention.k(first.layer_norm(module.model.shared.weight[ids]))
+    begun = encoder["self_attention"].key[0, :, : len(ids)].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(begun, wanted)
 
 
 @pytest.mark.parametrize("reparametrize", [True, False])

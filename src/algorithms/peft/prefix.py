@@ -45,6 +45,8 @@ ATTENTION = "prefix"
 
 SITES = ("encoder_self", "decoder_self", "decoder_cross")
 INITS = ("activations", "normal")
+NEAR_ZERO = 0.1
+"""Standard deviation of what a prefix that starts from given tokens has beyond them."""
 
 
 class Decomposition(NamedTuple):
@@ -370,12 +372,14 @@ class PrefixSpec(MethodSpec):
         reparametrize: train an embedding and an MLP whose output is the prefix.
         mlp_dim: d', width of that MLP's hidden layer, at least 1.
         init: how a free prefix starts: "activations" takes the keys and values that the frozen
-            model computes for l random tokens of its vocabulary (Li & Liang Sec. 7.4), "normal"
-            draws from a standard normal distribution. A reparametrised prefix starts from random
-            weights.
+            model computes for tokens (Li & Liang Sec. 7.4), "normal" draws from a standard normal
+            distribution. A reparametrised prefix starts from random weights.
+        init_ids: those tokens, at most l; the rest of the prefix then starts near zero, so that at
+            first it takes little attention. None draws l tokens from the vocabulary.
 
     Raises:
-        ValueError: a size below one, an unknown site or init.
+        ValueError: a size below one, an unknown site or init, or `init_ids` that are too many or
+            that nothing would start from.
     """
 
     method: ClassVar[str] = "prefix_tuning"
@@ -385,12 +389,25 @@ class PrefixSpec(MethodSpec):
     reparametrize: bool = True
     mlp_dim: int = 512
     init: str = "activations"
+    init_ids: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         check_at_least_one("num_virtual_tokens", self.num_virtual_tokens)
         check_at_least_one("mlp_dim", self.mlp_dim)
         check_choice("init", self.init, INITS)
         object.__setattr__(self, "sites", check_choices("sites", self.sites, SITES))
+        if self.init_ids is None:
+            return
+        if self.reparametrize or self.init != "activations":
+            raise ValueError(
+                "a prefix starts from given tokens only where reparametrize is false and init is "
+                '"activations".'
+            )
+        if not 0 < len(self.init_ids) <= self.num_virtual_tokens:
+            raise ValueError(
+                f"a prefix of num_virtual_tokens={self.num_virtual_tokens} cannot start from "
+                f"{len(self.init_ids)} tokens; give it at least one, and no more than it has."
+            )
 
     def sublayers(self, stack: str) -> tuple[str, ...]:
         """Return the names of the sublayers of a stack that get a prefix."""
@@ -401,6 +418,11 @@ class PrefixSpec(MethodSpec):
     def materialized(self) -> "PrefixSpec":
         """Return the spec of the same prefix without its MLP."""
         return replace(self, reparametrize=False)
+
+    def _initial_ids(self, model: Model) -> Tensor:
+        if self.init_ids is not None:
+            return torch.tensor(self.init_ids)
+        return torch.randint(2, model.config.vocab_size, (self.num_virtual_tokens,))
 
     def attach(self, model: Model) -> Model:
         model.requires_grad_(False)
@@ -420,7 +442,7 @@ class PrefixSpec(MethodSpec):
             if not prefixes:
                 continue
             if self.init == "activations" and not self.reparametrize and not like.is_meta:
-                _copy_activations(model, name, prefixes, self.num_virtual_tokens)
+                _copy_activations(model, name, prefixes, self._initial_ids(model))
             stack.prefix = PrefixSites(name, prefixes)
             stack.register_forward_pre_hook(_hand_over, with_kwargs=True)
         model.set_attn_implementation(ATTENTION)
@@ -432,9 +454,9 @@ class PrefixSpec(MethodSpec):
 
 @torch.no_grad()
 def _copy_activations(
-    model: Model, stack: str, prefixes: dict[str, nn.Module], num_virtual_tokens: int
+    model: Model, stack: str, prefixes: dict[str, nn.Module], ids: Tensor
 ) -> None:
-    """Set free prefixes to the keys and values of random tokens, in order of the stack's layers."""
+    """Start free prefixes with the keys and values of tokens (at most l,), the rest near zero."""
     seen: dict[Site, dict[str, Tensor]] = {}
     handles = []
     for site, sublayer in sublayers(model):
@@ -447,8 +469,7 @@ def _copy_activations(
                 into[under] = output
 
             handles.append(getattr(attention, name).register_forward_hook(keep))
-    ids = torch.randint(2, model.config.vocab_size, (1, num_virtual_tokens))
-    ids = ids.to(model.shared.weight.device)
+    ids = ids[None].to(model.shared.weight.device)
     was_training = model.training
     try:
         model.eval()(input_ids=ids, decoder_input_ids=ids, use_cache=False)
@@ -459,6 +480,8 @@ def _copy_activations(
     for site, states in seen.items():
         for target, output in states.items():
             weight = getattr(prefixes[site.sublayer], target)
-            _, num_heads, length, d_kv = weight.shape
-            # (1, l, H * d_kv) -> (H, l, d_kv)
-            weight[site.layer].copy_(output.view(length, num_heads, d_kv).transpose(0, 1))
+            _, num_heads, _, d_kv = weight.shape
+            # (1, tokens, H * d_kv) -> (H, tokens, d_kv)
+            states = output.view(-1, num_heads, d_kv).transpose(0, 1)
+            # Not zero: equal keys and values would have equal gradients for ever.
+            weight[site.layer].normal_(std=NEAR_ZERO)[:, : states.shape[1]].copy_(states)

@@ -1,4 +1,6 @@
 import copy
+import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -248,6 +250,24 @@ def test_activations_start_from_what_the_model_computes(kind, make_t5):
 
 
 @torch.no_grad()
+def test_given_tokens_begin_the_prefix_and_the_rest_takes_little_attention(make_t5, inputs):
+    model = make_t5()
+    spec = PrefixSpec(6, reparametrize=False, init_ids=(5, 9))
+    attached = attach(copy.deepcopy(model), spec)
+    for stack, sublayer in (("encoder", "self_attention"), ("decoder", "self_attention")):
+        prefix = getattr(attached, stack).prefix[sublayer]
+        first = getattr(model, stack).block[0].layer[0]
+        wanted = first.layer_norm(model.shared.weight[[5, 9]])
+        for name, states in (("k", prefix.key), ("v", prefix.value)):
+            begun = states[0, :, :2].transpose(0, 1).flatten(1)
+            torch.testing.assert_close(begun, getattr(first.SelfAttention, name)(wanted))
+            rest = states[:, :, 2:]
+            assert 0 < rest.std() < 0.15
+            assert len(rest[0, 0].unique(dim=0)) == 4, "no two alike, else they would stay so"
+    assert json.loads(json.dumps(asdict(spec)))["init_ids"] == [5, 9]
+
+
+@torch.no_grad()
 def test_attention_weights_can_be_asked_for(make_t5, inputs):
     model = attach(make_t5(), FREE)
     out = model(**inputs, output_attentions=True)
@@ -266,6 +286,12 @@ def test_attention_weights_can_be_asked_for(make_t5, inputs):
             "'encoder'; choose at least one of: encoder_self, decoder_self, decoder_cross",
         ),
         ({"init": "zeros"}, "choose one of: activations, normal"),
+        ({"init_ids": (3, 4)}, "only where reparametrize is false"),
+        ({"init_ids": (3,), "init": "normal", "reparametrize": False}, "only where reparametrize"),
+        (
+            {"num_virtual_tokens": 2, "init_ids": (3, 4, 5), "reparametrize": False},
+            "num_virtual_tokens=2 cannot start from 3 tokens",
+        ),
     ],
 )
 def test_bad_hyperparameters_are_refused(arguments, message):
