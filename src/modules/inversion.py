@@ -56,7 +56,8 @@ class Inversion(LightningModule):
         backbone: The spec of the text encoder.
         cache_dir: Where the one-token table and proposers are kept.
         method: ``hybrid``, or ``pez`` or ``gcg``, which need ``num_tokens``.
-        budget: Most evaluations for one target; a gradient counts three.
+        budget: Most evaluations of one target's search; a gradient counts three. Checking the
+            texts of its best states takes at most eight more.
         num_tokens: Length that ``pez`` and ``gcg`` are told: one, or a list with one for every row
             of the embeddings file.
         max_tokens: Longest text that ``hybrid`` tries.

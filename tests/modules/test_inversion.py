@@ -137,7 +137,9 @@ def test_published_methods_run(
     method: str, spec: dict[str, Any], targets: Path, tmp_path: Path
 ) -> None:
     run(spec, targets, tmp_path, method=method, num_tokens=2, budget=40)
-    assert [row["evaluations"] <= 41 for row in rows(tmp_path)] == [True] * 4
+    found = rows(tmp_path)
+    assert len(found) == 4
+    assert all(30 < row["evaluations"] <= 48 for row in found), "the budget, and eight checks"
 
 
 def test_listed_lengths_belong_to_rows_of_the_file(

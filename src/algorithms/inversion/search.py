@@ -174,7 +174,8 @@ def invert(
         encoder: The text tower.
         targets: Embeddings (n, dim); they are normalised here.
         method: Makes one target's search; see :mod:`.hybrid` and :mod:`.baselines`.
-        budget: Most evaluations for one target.
+        budget: Most evaluations of one target's search; that the texts of its best states read as
+            these states is checked with at most eight more.
         tolerance: Largest ``1 - cosine`` that counts as identity, one or one a target.
         share: Whether targets see each other's candidates.
         on_done: Called with each target's result as soon as it is final.
