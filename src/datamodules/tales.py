@@ -86,7 +86,7 @@ def _parse_tale(lines: Sequence[str]) -> Tale:
         if not colon:
             raise TaleError(f"expected 'equation: question', got {line!r} {quote}")
         try:
-            tree = parse_infix(re.sub(r"\b[a-h]\b", lambda m: _name(m[0]), equation))
+            tree = _parse_equation(equation)
         except ExpressionError as error:
             raise TaleError(f"{equation!r} is no equation {quote} ({error})") from error
         if isinstance(tree, str):
@@ -105,6 +105,11 @@ def _parse_tale(lines: Sequence[str]) -> Tale:
         questions.append((tree, question))
         factors |= _factors(tree)
     return Tale(body, tuple(questions), frozenset(factors))
+
+
+@cache  # a few equations are those of most questions
+def _parse_equation(equation: str) -> Expression:
+    return parse_infix(re.sub(r"\b[a-h]\b", lambda m: _name(m[0]), equation))
 
 
 def _name(letter: str) -> str:
