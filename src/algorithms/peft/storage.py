@@ -15,7 +15,7 @@ an adapter would load on the wrong one without a word and answer nonsense.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -320,7 +320,7 @@ def load_method(
         )
     if isinstance(spec, PrefixSpec) and record.is_materialized:
         # "normal" skips the forward pass of "activations": the values are overwritten below.
-        spec = make_spec(spec.method, **{**spec.materialized().to_dict(), "init": "normal"})
+        spec = replace(spec.materialized(), init="normal", init_ids=None)
     attached = attach(model, spec)
     if isinstance(spec, LoRASpec):
         _load_lora(attached, _read_tensors(folder / PEFT), folder)

@@ -68,6 +68,15 @@ def test_a_reparametrised_prefix_loads_without_its_mlp(make_t5, inputs, tmp_path
         assert torch.equal(again(**inputs).logits, model(**inputs).logits)
 
 
+def test_a_prefix_begun_with_tokens_loads_as_it_was_trained(make_t5, inputs, perturb, tmp_path):
+    model = attach(make_t5(), PrefixSpec(4, reparametrize=False, init_ids=(5, 9)))
+    perturb(model)
+    save_method(model, tmp_path)
+    loaded = load_method(make_t5(), tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
 def test_full_weights_are_a_folder_in_the_hubs_format(kind, make_t5, inputs, perturb, tmp_path):
     model = attach(make_t5(kind), FullFineTuningSpec())
     perturb(model)
