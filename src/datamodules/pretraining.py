@@ -55,6 +55,7 @@ from src.algorithms.answers import (
     to_prefix,
 )
 from src.datamodules.procedural import ProceduralProblems
+from src.datamodules.retelling import retell_tale
 from src.datamodules.tales import make_tale
 from src.datamodules.worlds import Story, make_story
 
@@ -188,6 +189,7 @@ class PretrainingExamples:
         procedural_fraction: Share of the stories outside ``work`` and ``cloze`` that the training
             templates of ``data=procedural`` tell, in [0, 1].
         tale_fraction: Share of tales among the other stories, in [0, 1]; the rest are worlds.
+        retold: Whether tales are told in other ways too (see ``src/datamodules/retelling.py``).
 
     Raises:
         ValueError: If an objective is unknown or no weight is positive.
@@ -201,6 +203,7 @@ class PretrainingExamples:
         words: Sequence[str] = (),
         procedural_fraction: float = 0.4,
         tale_fraction: float = 0.85,
+        retold: bool = False,
     ) -> None:
         shares = dict(SHARES if shares is None else shares)
         unknown = set(shares) - set(SHARES)
@@ -225,6 +228,7 @@ class PretrainingExamples:
         self.words = list(words) or ["text", "read", "note"]
         self.procedural_fraction = procedural_fraction
         self.tale_fraction = tale_fraction
+        self.retold = retold
         self.procedural = ProceduralProblems("train", steps=(0.4, 0.4, 0.2))
 
     def example(self, seed: int, index: int) -> tuple[str, str, str]:
@@ -247,7 +251,9 @@ class PretrainingExamples:
 
     def _free_story(self, rng: random.Random) -> Story:
         """Tell what the task of adaptation is not made of."""
-        return make_tale(rng) if rng.random() < self.tale_fraction else make_story(rng)
+        if rng.random() >= self.tale_fraction:
+            return make_story(rng)
+        return retell_tale(rng) if self.retold else make_tale(rng)
 
     def _text(self, story: Story, rng: random.Random) -> tuple[str, tuple[str, ...] | None]:
         if rng.random() < self.masked_fraction:
@@ -278,8 +284,9 @@ class PretrainingExamples:
     def _ask(self, rng: random.Random) -> tuple[str, str]:
         while True:
             story = self._story(rng)
-            facts = story.text[: -len(story.question)].strip()
-            if facts:  # a question may tell the whole story
+            facts = story.text.removesuffix(story.question).strip()
+            # A question may tell the whole story, or come first.
+            if story.text.endswith(story.question) and facts:
                 break
         return f"ask: {facts} = {to_infix(story.tree)}", story.question
 
@@ -494,6 +501,7 @@ class PretrainingText(LightningDataModule):
         procedural_fraction: Share of the stories outside ``work`` and ``cloze`` that the training
             templates of ``data=procedural`` tell, in [0, 1].
         tale_fraction: Share of tales among the other stories, in [0, 1]; the rest are worlds.
+        retold: Whether tales are told in other ways too (see ``src/datamodules/retelling.py``).
         max_length: Tokens kept of a source or target.
         num_val: Held-out examples.
         pool_batches: Steps whose examples are sorted together by length.
@@ -514,6 +522,7 @@ class PretrainingText(LightningDataModule):
         masked_fraction: float = 0.8,
         procedural_fraction: float = 0.4,
         tale_fraction: float = 0.85,
+        retold: bool = False,
         max_length: int = 96,
         num_val: int = 512,
         pool_batches: int = 24,
@@ -550,6 +559,7 @@ class PretrainingText(LightningDataModule):
             [w for w in words if w not in reserved],
             procedural_fraction,
             tale_fraction,
+            retold,
         )
 
     def _loader(

@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 
 from src.algorithms.answers import Expression, ExpressionError, operands, parse_infix
-from src.datamodules.worlds import HER, HIM, Story, capitals, expand, in_order
+from src.datamodules.worlds import HER, HIM, Story, capitals, expand, in_order, sentences
 
 FILE = Path(__file__).with_name("tales.txt")
 LETTERS = "abcdefgh"
@@ -134,12 +134,17 @@ def load_tales() -> tuple[Tale, ...]:
     return tuple(parse_tales(FILE.read_text(encoding="utf-8")))
 
 
-def make_tale(rng: random.Random, tales: Sequence[Tale] | None = None) -> Story:
+def make_tale(
+    rng: random.Random,
+    tales: Sequence[Tale] | None = None,
+    persons: Mapping[str, str] | None = None,
+) -> Story:
     """Tell a tale.
 
     Args:
         rng: The source of all choices.
         tales: What to draw from; by default those that come with the project.
+        persons: Whom it is about (see :func:`draw_persons`); by default they are drawn.
 
     Returns:
         The problem. Its answer is a positive whole number, as are those of the tale's other
@@ -150,7 +155,10 @@ def make_tale(rng: random.Random, tales: Sequence[Tale] | None = None) -> Story:
         tale = rng.choice(tales)
         tree, question = rng.choice(tale.questions)
         values = _draw_numbers(rng, tale, tree)
-        story = None if values is None else _tell(rng, tale, tree, question, values)
+        if values is None:
+            continue
+        told_of = draw_persons(rng) if persons is None else persons
+        story = _tell(rng, tale, tree, question, values, told_of)
         if story is not None:
             return story
 
@@ -182,10 +190,15 @@ def _count(tree: Expression, values: Mapping[str, int]) -> int | None:
 
 
 def _tell(
-    rng: random.Random, tale: Tale, tree: Expression, question: str, values: Mapping[str, int]
+    rng: random.Random,
+    tale: Tale,
+    tree: Expression,
+    question: str,
+    values: Mapping[str, int],
+    persons: Mapping[str, str],
 ) -> Story | None:
     """Put a tale into words; None where the words drawn leave out a number that is needed."""
-    words = _draw_persons(rng)
+    words = dict(persons)
     numbers: list[str] = []
     slots: dict[str, int] = {}
 
@@ -211,11 +224,11 @@ def _tell(
     if not {leaf for leaf in operands(tree) if leaf.startswith("number")} <= slots.keys():
         return None
     text = f"{body} {question}".strip()
-    last = re.split(r"(?<=[.!?]) ", question)[-1]
-    return Story(text, tuple(numbers), in_order(tree, slots), last, "tale")
+    return Story(text, tuple(numbers), in_order(tree, slots), sentences(question)[-1], "tale")
 
 
-def _draw_persons(rng: random.Random) -> dict[str, str]:
+def draw_persons(rng: random.Random) -> dict[str, str]:
+    """Draw three names and what stands for them: the words of ``{N} {M} {P} {he} ... {his3}``."""
     words: dict[str, str] = {}
     her, him = rng.sample(HER, 3), rng.sample(HIM, 3)
     for i, (name, number) in enumerate((("N", ""), ("M", "2"), ("P", "3"))):

@@ -882,6 +882,7 @@ _NOISE_NUMBERS = [
     "There are also {#z} {x} in the {place} .", "{P} had {#z} friends with {him} .", "{Q} {mv} {#z} {x} .",
     "{He} spent {#z} minutes there .", "A {y} costs {$z} .", "{R} has {#z} {x} .",
 ]  # fmt: skip
+_BREAK = re.compile(r"(?<=[.?!])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.) +(?=[A-Zn])")
 _HIDDEN = ["some", "some", "some", "a few", "several", "a number of", "many"]
 _NAMES = sorted(SCENES)
 
@@ -1112,6 +1113,11 @@ def in_order(tree: Expression, slots: dict[str, int]) -> Expression:
         if first[0] > first[1]:
             left, right = right, left
     return (op, left, right)
+
+
+def sentences(text: str) -> list[str]:
+    """Split a masked text into its sentences; ``Mr.``, ``Mrs.`` and ``Dr.`` end none."""
+    return _BREAK.split(text)
 
 
 def capitals(text: str) -> str:

@@ -48,9 +48,12 @@ class Pretraining(LightningModule):
         average_decay: Decay of the exponential average of the weights per step, in [0, 1).
         start: A folder of weights in the hub's format to train on from (with the tokenizer that
             the datamodule is given); null starts anew.
+        encoder_layers: Layers that the encoder of ``start`` is given before training goes on (see
+            :func:`with_encoder_layers`); null keeps its own.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or ``encoder_layers`` is given without
+            ``start``.
         FileNotFoundError: If there is no folder ``start``.
     """
 
@@ -68,6 +71,7 @@ class Pretraining(LightningModule):
         label_smoothing: float = 0.0,
         average_decay: float = 0.995,
         start: str | None = None,
+        encoder_layers: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, valid in (
@@ -85,6 +89,11 @@ class Pretraining(LightningModule):
                 f"model.start={start} holds no config.json; give the folder of a T5, such as "
                 "assets/t5_mini."
             )
+        if encoder_layers is not None and start is None:
+            raise ValueError(
+                "model.encoder_layers is for a model that trains on from model.start; a new one "
+                "has model.config.num_layers."
+            )
         self.save_hyperparameters()
         self.model: Any = None
         self.average: Any = None
@@ -99,6 +108,8 @@ class Pretraining(LightningModule):
             self.model = self._new_model()
         else:
             self.model = load_t5({"name": "model.start", "family": "t5", "path": start})
+            if self.hparams["encoder_layers"] is not None:
+                self.model = with_encoder_layers(self.model, self.hparams["encoder_layers"])
         if len(self.tokenizer) > self.model.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {len(self.tokenizer)} tokens, but the model's vocab_size is "
@@ -210,6 +221,51 @@ class Pretraining(LightningModule):
         model = copy.deepcopy(self.average).to(torch.bfloat16)
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def with_encoder_layers(
+    model: T5ForConditionalGeneration, num_layers: int
+) -> T5ForConditionalGeneration:
+    """Give the encoder more layers without changing what the model computes.
+
+    The last layers are each followed by a copy whose output matrices are zero, so that it adds
+    nothing before it is trained (block expansion: Wu et al. 2024, arXiv 2401.02415, Sec. 3.2).
+
+    Args:
+        model: What to grow.
+        num_layers: Encoder layers of the result.
+
+    Returns:
+        A new model, or ``model`` if it has as many layers already.
+
+    Raises:
+        ValueError: If ``model`` has more layers, or fewer than half as many.
+    """
+    old = model.config.num_layers
+    if num_layers == old:
+        return model
+    if not old < num_layers <= 2 * old:
+        raise ValueError(
+            f"model.encoder_layers is {num_layers}, but model.start has {old} encoder layers; "
+            f"give {old} to {2 * old}."
+        )
+    grown = T5ForConditionalGeneration(
+        T5Config(**{**model.config.to_dict(), "num_layers": num_layers})
+    )
+    state = model.state_dict()
+    grown.load_state_dict(
+        {k: v for k, v in state.items() if not k.startswith("encoder.block.")}, strict=False
+    )
+    copied = range(2 * old - num_layers, old)
+    sources = [(k, False) for k in range(old)] + [(k, True) for k in copied]
+    for block, (k, is_copy) in zip(grown.encoder.block, sorted(sources), strict=True):
+        own = block.state_dict()
+        own |= {name: v for name, v in model.encoder.block[k].state_dict().items() if name in own}
+        block.load_state_dict(own)
+        if is_copy:
+            nn.init.zeros_(block.layer[0].SelfAttention.o.weight)
+            nn.init.zeros_(block.layer[1].DenseReluDense.wo.weight)
+    return grown
 
 
 def _initial_rms(name: str, config: T5Config) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.algorithms.answers import evaluate, to_infix
+from src.datamodules import pretraining
 from src.datamodules.pretraining import (
     SHARES,
     PretrainingExamples,
@@ -24,7 +26,7 @@ from src.datamodules.pretraining import (
 from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.readers import Problem
 from src.datamodules.vocabulary import train_tokenizer
-from src.datamodules.worlds import make_story
+from src.datamodules.worlds import Story, make_story
 
 ROWS = [
     {
@@ -115,6 +117,39 @@ def test_the_task_and_its_held_out_templates_are_left_for_adaptation(
             assert objective == "ask" or normal(source) == normal(f"{objective}: {problem.masked}")
         elif objective not in ("spans", "continue"):
             assert not told
+
+
+EQUATION = "number0 - number1"
+WRITTEN = Story(
+    "Ann had number0 kites. She lost number1. How many kites were left?", ("9", "4"),
+    ("-", "number0", "number1"), "How many kites were left?", "tale",
+)  # fmt: skip
+QUESTION_FIRST = replace(
+    WRITTEN, text="How many kites were left? Ann had number0 kites. She lost number1."
+)
+
+
+@pytest.mark.parametrize("retold", [False, True])
+def test_tales_are_retold_on_request_alone(retold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretraining, "make_tale", lambda rng: WRITTEN)
+    monkeypatch.setattr(pretraining, "retell_tale", lambda rng: QUESTION_FIRST)
+    examples = PretrainingExamples(
+        [], {"work": 1.0}, masked_fraction=1.0, tale_fraction=1.0, retold=retold
+    )
+    _, source, target = examples.example(0, 0)
+    assert source.startswith("work: How many" if retold else "work: Ann had")
+    assert target == EQUATION
+
+
+def test_what_is_asked_for_is_not_among_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter([QUESTION_FIRST, QUESTION_FIRST, WRITTEN])
+    monkeypatch.setattr(pretraining, "retell_tale", lambda rng: next(told))
+    examples = PretrainingExamples(
+        [], {"ask": 1.0}, procedural_fraction=0.0, tale_fraction=1.0, retold=True
+    )
+    _, source, target = examples.example(0, 0)
+    assert source == f"ask: {WRITTEN.text.removesuffix(WRITTEN.question).strip()} = {EQUATION}"
+    assert target == WRITTEN.question
 
 
 def test_unknown_or_empty_shares_are_refused() -> None:

@@ -12,13 +12,18 @@ from transformers import (
     BertConfig,
     BertModel,
     BertTokenizer,
+    T5Config,
     T5ForConditionalGeneration,
 )
 
 from src.datamodules.pretraining import PretrainingText
 from src.datamodules.vocabulary import train_tokenizer
 from src.datamodules.worlds import make_story
-from src.modules.pretraining import Pretraining, embeddings_from_encoder
+from src.modules.pretraining import (
+    Pretraining,
+    embeddings_from_encoder,
+    with_encoder_layers,
+)
 
 CONFIG = {"vocab_size": 704, "d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
 
@@ -66,6 +71,38 @@ def test_training_goes_on_from_given_weights(tokenizer, tmp_path: Path) -> None:
     assert module.model.training
     with pytest.raises(FileNotFoundError, match=r"model\.start"):
         Pretraining(CONFIG, start=str(tmp_path / "none"))
+
+
+def test_more_encoder_layers_compute_the_same_and_can_be_trained() -> None:
+    torch.manual_seed(0)
+    config = T5Config(
+        **CONFIG | {"num_layers": 3, "num_decoder_layers": 1}, decoder_start_token_id=0
+    )
+    model = T5ForConditionalGeneration(config).eval()
+    ids, labels = torch.randint(3, 700, (2, 9)), torch.randint(3, 700, (2, 5))
+    grown = with_encoder_layers(model, 5).eval()
+    assert grown.config.num_layers == len(grown.encoder.block) == 5
+    assert model.config.num_layers == 3
+    result = grown(input_ids=ids, labels=labels)
+    torch.testing.assert_close(result.logits, model(input_ids=ids, labels=labels).logits)
+    result.loss.backward()
+    is_new = [not b.layer[1].DenseReluDense.wo.weight.any() for b in grown.encoder.block]
+    assert is_new == [False, False, True, False, True]
+    assert all(b.layer[1].DenseReluDense.wo.weight.grad.any() for b in grown.encoder.block)
+    assert with_encoder_layers(model, 3) is model
+    for wrong in (2, 7):
+        with pytest.raises(ValueError, match="give 3 to 6"):
+            with_encoder_layers(model, wrong)
+
+
+def test_layers_are_added_to_given_weights_only(tokenizer, tmp_path: Path) -> None:
+    _fit(tokenizer, tmp_path).export(tmp_path / "t5")
+    module = Pretraining(CONFIG, start=str(tmp_path / "t5"), encoder_layers=2)
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer))  # type: ignore[assignment]
+    module.configure_model()
+    assert module.model.config.num_layers == module.average.config.num_layers == 2
+    with pytest.raises(ValueError, match=r"model\.config\.num_layers"):
+        Pretraining(CONFIG, encoder_layers=2)
 
 
 def test_the_average_lags_behind_the_weights(tokenizer, tmp_path: Path) -> None:
