@@ -15,7 +15,7 @@ is ``(operator, left, right)`` with an operator out of ``+ - * / ^``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
@@ -239,6 +239,13 @@ def operands(tree: Expression) -> list[str]:
     if isinstance(tree, str):
         return [tree]
     return operands(tree[1]) + operands(tree[2])
+
+
+def map_leaves(tree: Expression, change: Callable[[str], Expression]) -> Expression:
+    """Put ``change(leaf)`` in the place of every leaf."""
+    if isinstance(tree, str):
+        return change(tree)
+    return (tree[0], map_leaves(tree[1], change), map_leaves(tree[2], change))
 
 
 def _lookup(leaf: str, numbers: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ from src.algorithms.answers import (
     Expression,
     ExpressionError,
     evaluate,
+    map_leaves,
     operands,
     parse_infix,
     to_fraction,
@@ -57,7 +58,7 @@ from src.algorithms.answers import (
 from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.retelling import retell_tale
 from src.datamodules.tales import make_tale
-from src.datamodules.worlds import Story, make_story
+from src.datamodules.worlds import Story, make_story, sentences
 
 SHARES = {
     "work": 0.34,
@@ -161,7 +162,9 @@ def _compose(question: str, rationale: str, final: str) -> Expression | None:
     tree: Expression | None = None
     try:
         for m in re.finditer(r"<<([^=>]+)=([^>]*)>>", rationale):
-            tree = _rename(parse_infix(m.group(1)), known)
+            tree = map_leaves(
+                parse_infix(m.group(1)), lambda leaf: known.get(to_fraction(leaf), leaf)
+            )
             result = evaluate(tree, numbers)
             known[result] = tree
         wanted = to_fraction(final.strip().replace(",", ""))
@@ -170,12 +173,6 @@ def _compose(question: str, rationale: str, final: str) -> Expression | None:
     if tree is None or isinstance(tree, str) or result != wanted or len(operands(tree)) > 5:
         return None
     return tree
-
-
-def _rename(tree: Expression, known: Mapping[Fraction, Expression]) -> Expression:
-    if isinstance(tree, str):
-        return known.get(to_fraction(tree), tree)
-    return (tree[0], _rename(tree[1], known), _rename(tree[2], known))
 
 
 class PretrainingExamples:
@@ -243,7 +240,7 @@ class PretrainingExamples:
             return self._free_story(rng)
         problem = self.procedural.problem(rng.getrandbits(40))
         assert problem.equation is not None
-        question = re.split(r"(?<=[.!?]) ", problem.masked)[-1]
+        question = sentences(problem.masked)[-1]
         structure = problem.meta["structure"]
         return Story(
             problem.masked, problem.numbers, parse_infix(problem.equation), question, structure
@@ -361,9 +358,9 @@ def _written(tree: Expression, numbers: Sequence[str] | None) -> Expression:
     """Put the numbers in the place of their names, if they are given."""
     if numbers is None:
         return tree
-    if isinstance(tree, str):
-        return numbers[int(tree[6:])] if tree.startswith("number") else tree
-    return (tree[0], _written(tree[1], numbers), _written(tree[2], numbers))
+    return map_leaves(
+        tree, lambda leaf: numbers[int(leaf[6:])] if leaf.startswith("number") else leaf
+    )
 
 
 def _tidy(text: str, rng: random.Random) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from src.algorithms.answers import Expression, evaluate, operands
+from src.algorithms.answers import Expression, evaluate, map_leaves, operands
 from src.datamodules.tales import Tale, draw_persons, load_tales, make_tale
 from src.datamodules.worlds import Story, capitals, in_order, sentences
 
@@ -185,7 +185,7 @@ def double(story: Story, rng: random.Random) -> Story | None:
     tree = story.tree
     if rng.random() < 0.6:
         question = question.replace(asked[0].split("many ", 1)[1], second)
-        tree = _renamed(tree, twins)
+        tree = map_leaves(tree, lambda leaf: twins.get(leaf, leaf))
     for _ in range(60):
         high = rng.choice((12, 30, 100))
         numbers = (*story.numbers, *(str(rng.randint(2, high)) for _ in twins))
@@ -209,10 +209,8 @@ def beside(story: Story, other: Story, rng: random.Random) -> Story | None:
         return None
     if re.search(_SUMMING, question) or (_is_measure(question) and _is_measure(" ".join(besides))):
         return None
-    block = _shifted(" ".join(besides), len(story.numbers))
     is_first = rng.random() < 0.5 or _POINTING.search(question) is not None
-    parts = [block, *facts] if is_first else [*facts, block]
-    return _retold(story, [*parts, question], (*story.numbers, *other.numbers))
+    return _told_with(story, other, " ".join(besides), 0 if is_first else len(facts))
 
 
 def beside_same(
@@ -234,9 +232,7 @@ def beside_same(
         return None
     if _is_leaning_on_places(facts) or re.search(_SUMMING, question):
         return None
-    block = _shifted(" ".join(besides), len(story.numbers))
-    parts = [block, *facts] if rng.random() < 0.5 else [*facts, block]
-    return _retold(story, [*parts, question], (*story.numbers, *other.numbers))
+    return _told_with(story, other, " ".join(besides), 0 if rng.random() < 0.5 else len(facts))
 
 
 def rename(story: Story, rng: random.Random) -> Story | None:
@@ -287,13 +283,12 @@ def interrupt(story: Story, other: Story, rng: random.Random) -> Story | None:
     ]
     if not told:
         return None
-    shift = len(story.numbers)
-    sentence = re.sub(r"\bnumber(\d+)\b", lambda m: f"number{int(m[1]) + shift}", rng.choice(told))
+    sentence = rng.choice(told)
     # Straight before a question that names nothing, it would be asked about.
     *facts, question = parts
     is_named = set(_words(question)) & set(_words(" ".join(facts))) - _COMMON
-    parts.insert(rng.randrange(len(parts) if is_named else len(facts)), sentence)
-    return _retold(story, parts, (*story.numbers, *other.numbers))
+    place = rng.randrange(len(parts) if is_named else len(facts))
+    return _told_with(story, other, sentence, place)
 
 
 def swap_sentences(story: Story, rng: random.Random) -> Story | None:
@@ -339,6 +334,14 @@ def question_joined(story: Story, rng: random.Random) -> Story | None:
     return _retold(story, [*filter(None, facts), joined], story.numbers)
 
 
+def _told_with(story: Story, other: Story, told: str, place: int) -> Story:
+    """Put what ``other`` tells before the sentence at ``place``, with its numbers."""
+    shift = len(story.numbers)
+    parts = sentences(story.text)
+    parts.insert(place, re.sub(r"\bnumber(\d+)\b", lambda m: f"number{int(m[1]) + shift}", told))
+    return _retold(story, parts, (*story.numbers, *other.numbers))
+
+
 def _retold(story: Story, parts: list[str], numbers: tuple[str, ...]) -> Story:
     """Name the numbers by their order in what is told, in the equation too."""
     text = " ".join(parts)
@@ -350,16 +353,6 @@ def _retold(story: Story, parts: list[str], numbers: tuple[str, ...]) -> Story:
         numbers=tuple(numbers[int(name[6:])] for name in order),
         tree=in_order(story.tree, place),
     )
-
-
-def _shifted(text: str, by: int) -> str:
-    return re.sub(r"\bnumber(\d+)\b", lambda m: f"number{int(m[1]) + by}", text)
-
-
-def _renamed(tree: Expression, names: Mapping[str, str]) -> Expression:
-    if isinstance(tree, str):
-        return names.get(tree, tree)
-    return (tree[0], _renamed(tree[1], names), _renamed(tree[2], names))
 
 
 def _terms(tree: Expression) -> set[str]:
