@@ -27,9 +27,11 @@ from fractions import Fraction
 from typing import Any
 
 from src.algorithms.answers import Expression, evaluate, parse_infix, to_infix
+from src.datamodules.bindings import make_binding
 from src.datamodules.problems import MathProblems, Split
 from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.readers import Problem, read, unmask
+from src.datamodules.retelling import retell_tale
 from src.datamodules.tales import make_tale
 from src.datamodules.worlds import Story, make_story
 
@@ -161,6 +163,9 @@ class ChallengedProblems(MathProblems):
         num_generated: Generated problems (``src/datamodules/worlds.py``) added to the training
             split, at least 0.
         num_tales: Tales (``src/datamodules/tales.py``) added to the training split, at least 0.
+        retold: Whether these are told in other ways too (``src/datamodules/retelling.py``).
+        num_bindings: Problems of several things side by side (``src/datamodules/bindings.py``)
+            added to the training split, at least 0.
         num_procedural: Problems of the training templates of ``src/datamodules/stories.py`` added
             to the training split, at least 0.
         num_distracted: Copies of training problems with an irrelevant quantity put in, at least 0.
@@ -181,6 +186,8 @@ class ChallengedProblems(MathProblems):
         num_procedural: int = 0,
         num_distracted: int = 0,
         num_tales: int = 0,
+        retold: bool = False,
+        num_bindings: int = 0,
         foreign_fraction: float = 0.5,
         challenge: str | None = None,
         **problems: Any,
@@ -190,6 +197,7 @@ class ChallengedProblems(MathProblems):
             "num_procedural": num_procedural,
             "num_distracted": num_distracted,
             "num_tales": num_tales,
+            "num_bindings": num_bindings,
         }
         for name, value in added.items():
             if value < 0:
@@ -199,6 +207,7 @@ class ChallengedProblems(MathProblems):
         super().__init__(tokenizer, **problems)
         self.num_generated, self.num_procedural = num_generated, num_procedural
         self.num_distracted, self.num_tales = num_distracted, num_tales
+        self.retold, self.num_bindings = retold, num_bindings
         self.foreign_fraction = foreign_fraction
         self.challenge = challenge
 
@@ -239,7 +248,9 @@ class ChallengedProblems(MathProblems):
             if distracted is not None:
                 added.append(distracted)
         added += [_generated(make_story(rng), "worlds") for _ in range(self.num_generated)]
-        added += [_generated(make_tale(rng), "tales") for _ in range(self.num_tales)]
+        tell = retell_tale if self.retold else make_tale
+        added += [_generated(tell(rng), "tales") for _ in range(self.num_tales)]
+        added += [_generated(make_binding(rng), "bindings") for _ in range(self.num_bindings)]
         return added + ProceduralProblems("train", self.seed).take(self.num_procedural)
 
 

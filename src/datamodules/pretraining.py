@@ -15,6 +15,7 @@ asks for the calculation of the latter in infix: that is the task, and left for 
 ``tree``        a story -> its calculation in prefix order, numbers masked
 ``cloze``       a story and "The answer is <extra_id_0> ." -> the calculation as the missing span
 ``uses``        a story -> the numbers that matter
+``find``        a list of counted things, and one of them -> its number
 ``ask``         facts and a calculation -> the question it answers
 ``gsm_step``    a GSM8K question and a line of its rationale with the calculation missing
 ``gsm_work``    a GSM8K question -> the calculation composed from its rationale's annotations
@@ -55,6 +56,7 @@ from src.algorithms.answers import (
     to_infix,
     to_prefix,
 )
+from src.datamodules.bindings import make_binding, make_lookup
 from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.retelling import retell_tale
 from src.datamodules.tales import make_tale
@@ -65,6 +67,7 @@ SHARES = {
     "tree": 0.33,
     "cloze": 0.02,
     "uses": 0.03,
+    "find": 0.0,
     "ask": 0.05,
     "gsm_step": 0.03,
     "gsm_work": 0.07,
@@ -187,6 +190,8 @@ class PretrainingExamples:
             templates of ``data=procedural`` tell, in [0, 1].
         tale_fraction: Share of tales among the other stories, in [0, 1]; the rest are worlds.
         retold: Whether tales are told in other ways too (see ``src/datamodules/retelling.py``).
+        binding_fraction: Share of several things told side by side (see
+            ``src/datamodules/bindings.py``) among the stories of no procedural template, in [0, 1].
 
     Raises:
         ValueError: If an objective is unknown or no weight is positive.
@@ -201,6 +206,7 @@ class PretrainingExamples:
         procedural_fraction: float = 0.4,
         tale_fraction: float = 0.85,
         retold: bool = False,
+        binding_fraction: float = 0.0,
     ) -> None:
         shares = dict(SHARES if shares is None else shares)
         unknown = set(shares) - set(SHARES)
@@ -226,6 +232,7 @@ class PretrainingExamples:
         self.procedural_fraction = procedural_fraction
         self.tale_fraction = tale_fraction
         self.retold = retold
+        self.binding_fraction = binding_fraction
         self.procedural = ProceduralProblems("train", steps=(0.4, 0.4, 0.2))
 
     def example(self, seed: int, index: int) -> tuple[str, str, str]:
@@ -248,6 +255,8 @@ class PretrainingExamples:
 
     def _free_story(self, rng: random.Random) -> Story:
         """Tell what the task of adaptation is not made of."""
+        if self.binding_fraction and rng.random() < self.binding_fraction:
+            return make_binding(rng)
         if rng.random() >= self.tale_fraction:
             return make_story(rng)
         return retell_tale(rng) if self.retold else make_tale(rng)
@@ -277,6 +286,12 @@ class PretrainingExamples:
         names = {leaf for leaf in operands(story.tree) if leaf.startswith("number")}
         used = sorted(names, key=lambda leaf: int(leaf[6:]))
         return f"uses: {_tidy(story.text, rng)}", " ".join(used)
+
+    def _find(self, rng: random.Random) -> tuple[str, str]:
+        told, noun, number = make_lookup(rng)
+        if rng.random() < 0.5:
+            return f"find {noun}: {_tidy(told, rng)}", number
+        return f"uses: {_tidy(f'{told} How many {noun}?', rng)}", number
 
     def _ask(self, rng: random.Random) -> tuple[str, str]:
         while True:
@@ -499,6 +514,8 @@ class PretrainingText(LightningDataModule):
             templates of ``data=procedural`` tell, in [0, 1].
         tale_fraction: Share of tales among the other stories, in [0, 1]; the rest are worlds.
         retold: Whether tales are told in other ways too (see ``src/datamodules/retelling.py``).
+        binding_fraction: Share of several things told side by side (see
+            ``src/datamodules/bindings.py``) among the stories of no procedural template, in [0, 1].
         max_length: Tokens kept of a source or target.
         num_val: Held-out examples.
         pool_batches: Steps whose examples are sorted together by length.
@@ -520,6 +537,7 @@ class PretrainingText(LightningDataModule):
         procedural_fraction: float = 0.4,
         tale_fraction: float = 0.85,
         retold: bool = False,
+        binding_fraction: float = 0.0,
         max_length: int = 96,
         num_val: int = 512,
         pool_batches: int = 24,
@@ -538,6 +556,7 @@ class PretrainingText(LightningDataModule):
             ("masked_fraction", masked_fraction),
             ("procedural_fraction", procedural_fraction),
             ("tale_fraction", tale_fraction),
+            ("binding_fraction", binding_fraction),
         ):
             if not 0 <= share <= 1:
                 raise ValueError(f"data.{name} is {share}, expected 0 to 1.")
@@ -548,7 +567,7 @@ class PretrainingText(LightningDataModule):
         words = sorted(
             piece[1:] for piece in tokenizer.get_vocab() if re.fullmatch("▁[a-z]{3,}", piece)
         )
-        reserved = {"work", "tree", "uses", "ask", "compute", "larger"}
+        reserved = {"work", "tree", "uses", "find", "ask", "compute", "larger"}
         self.examples = PretrainingExamples(
             problems,
             shares,
@@ -557,6 +576,7 @@ class PretrainingText(LightningDataModule):
             procedural_fraction,
             tale_fraction,
             retold,
+            binding_fraction,
         )
 
     def _loader(

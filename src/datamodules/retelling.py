@@ -151,7 +151,7 @@ def double(story: Story, rng: random.Random) -> Story | None:
     noun = asked[1]
     if re.search(rf"\b{_singular(noun)}\b", told):
         return None  # what is said of one of them would have to be said of one of the others
-    second = next((other for other in rng.sample(_nouns(), 3) if other not in story.text), None)
+    second = next((other for other in rng.sample(counted_nouns(), 3) if other not in story.text), None)
     if second is None:
         return None
     # A number alone counts them too, but only where nothing else is counted.
@@ -247,7 +247,7 @@ def rename(story: Story, rng: random.Random) -> Story | None:
     if not nouns or not all(leaf.startswith("number") for leaf in operands(story.tree)):
         return None
     words: dict[str, str] = {}
-    for old, new in zip(nouns, rng.sample(_nouns(), len(nouns)), strict=True):
+    for old, new in zip(nouns, rng.sample(counted_nouns(), len(nouns)), strict=True):
         words[old], words[_singular(old)] = new, _singular(new)
     longest_first = sorted(words, key=len, reverse=True)
     pattern = re.compile(rf"\b(an? )?({'|'.join(map(re.escape, longest_first))})\b")
@@ -385,8 +385,8 @@ def _counted(text: str) -> list[str]:
 
 
 @cache
-def _nouns() -> tuple[str, ...]:
-    """What the tales count."""
+def counted_nouns() -> tuple[str, ...]:
+    """Return the plural nouns that the tales count."""
     rng = random.Random(0)
     told = (make_tale(rng, [tale]).text for tale in load_tales())
     return tuple(dict.fromkeys(noun for text in told for noun in _counted(text)))

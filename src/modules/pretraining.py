@@ -28,6 +28,7 @@ from transformers import AutoModel, AutoTokenizer, T5Config, T5ForConditionalGen
 from src.backbones import load_t5, local_folder
 
 EMBEDDING_STD = 1.0  # of T5's initialisation at factor 1
+SAME_WORD_SCORE, SELF_BIAS = 8.0, -6.0  # of new heads, before the softmax
 
 
 class Pretraining(LightningModule):
@@ -50,10 +51,12 @@ class Pretraining(LightningModule):
             the datamodule is given); null starts anew.
         encoder_layers: Layers that the encoder of ``start`` is given before training goes on (see
             :func:`with_encoder_layers`); null keeps its own.
+        num_heads: Heads that each attention of ``start`` is given (see :func:`with_heads`); null
+            keeps its own.
 
     Raises:
-        ValueError: If a number is out of its range, or ``encoder_layers`` is given without
-            ``start``.
+        ValueError: If a number is out of its range, or ``encoder_layers`` or ``num_heads`` is given
+            without ``start``.
         FileNotFoundError: If there is no folder ``start``.
     """
 
@@ -72,6 +75,7 @@ class Pretraining(LightningModule):
         average_decay: float = 0.995,
         start: str | None = None,
         encoder_layers: int | None = None,
+        num_heads: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, valid in (
@@ -89,11 +93,15 @@ class Pretraining(LightningModule):
                 f"model.start={start} holds no config.json; give the folder of a T5, such as "
                 "assets/t5_mini."
             )
-        if encoder_layers is not None and start is None:
-            raise ValueError(
-                "model.encoder_layers is for a model that trains on from model.start; a new one "
-                "has model.config.num_layers."
-            )
+        for name, value, of_new in (
+            ("encoder_layers", encoder_layers, "num_layers"),
+            ("num_heads", num_heads, "num_heads"),
+        ):
+            if value is not None and start is None:
+                raise ValueError(
+                    f"model.{name} is for a model that trains on from model.start; a new one has "
+                    f"model.config.{of_new}."
+                )
         self.save_hyperparameters()
         self.model: Any = None
         self.average: Any = None
@@ -110,6 +118,8 @@ class Pretraining(LightningModule):
             self.model = load_t5({"name": "model.start", "family": "t5", "path": start})
             if self.hparams["encoder_layers"] is not None:
                 self.model = with_encoder_layers(self.model, self.hparams["encoder_layers"])
+            if self.hparams["num_heads"] is not None:
+                self.model = with_heads(self.model, self.hparams["num_heads"])
         if len(self.tokenizer) > self.model.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {len(self.tokenizer)} tokens, but the model's vocab_size is "
@@ -265,6 +275,55 @@ def with_encoder_layers(
         if is_copy:
             nn.init.zeros_(block.layer[0].SelfAttention.o.weight)
             nn.init.zeros_(block.layer[1].DenseReluDense.wo.weight)
+    return grown
+
+
+def with_heads(model: T5ForConditionalGeneration, num_heads: int) -> T5ForConditionalGeneration:
+    """Give every attention more heads without changing what the model computes.
+
+    The outputs of the new heads are zero before they are trained. Those of the encoder start by
+    looking for the same word elsewhere: their queries are their keys, scaled so that a token's
+    score with its like is about :data:`SAME_WORD_SCORE`, at any distance but zero. Which number
+    belongs to what is found by matching words, and from random queries that is learned late.
+
+    Args:
+        model: What to grow.
+        num_heads: Heads of each attention of the result.
+
+    Returns:
+        A new model, or ``model`` if it has as many heads already.
+
+    Raises:
+        ValueError: If ``model`` has more heads.
+    """
+    old, size = model.config.num_heads, model.config.d_kv
+    if num_heads == old:
+        return model
+    if num_heads < old:
+        raise ValueError(
+            f"model.num_heads is {num_heads}, but model.start has {old} heads; give at least {old}."
+        )
+    config = T5Config(**{**model.config.to_dict(), "num_heads": num_heads})
+    grown = T5ForConditionalGeneration(config)
+    state, own = grown.state_dict(), model.state_dict()
+    for name, value in state.items():
+        given = own[name]
+        if value.shape == given.shape:
+            value.copy_(given)
+        elif name.endswith((".o.weight", "relative_attention_bias.weight")):
+            value.zero_()[:, : given.shape[1]] = given
+        else:  # q, k and v keep T5's own start in their new rows
+            value[: given.shape[0]] = given
+    grown.load_state_dict(state)
+    new = slice(old * size, None)
+    with torch.no_grad():
+        for block in grown.encoder.block:
+            attention, norm = block.layer[0].SelfAttention, block.layer[0].layer_norm
+            # Keys of a normalised state have about this squared length.
+            length = size * norm.weight.square().mean()
+            attention.q.weight[new] = attention.k.weight[new] * SAME_WORD_SCORE / length
+        bias = grown.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        bias[0, old:] = SELF_BIAS
     return grown
 
 

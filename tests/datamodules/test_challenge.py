@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from src.algorithms.answers import evaluate_expression
+from src.datamodules import challenge
 from src.datamodules.challenge import (
     ChallengedProblems,
     _tell_of,
@@ -112,7 +113,9 @@ class _Words:
         return {"input_ids": [[len(w) for w in text.split()] for text in texts]}
 
 
-def test_generated_and_distracted_problems_join_training_alone(tmp_path: Path, asdiv: Path) -> None:
+def test_generated_and_distracted_problems_join_training_alone(
+    tmp_path: Path, asdiv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = tmp_path / "train.csv"
     lines = ["Question,Numbers,Equation,Answer"]
     lines += [
@@ -124,14 +127,19 @@ def test_generated_and_distracted_problems_join_training_alone(tmp_path: Path, a
     data = ChallengedProblems(
         _Words(), source="mawps_asdiv", train=str(train), mask_numbers=True, val_fraction=0.2,
         challenge=str(asdiv), num_generated=11, num_procedural=7, num_distracted=4, num_tales=6,
+        num_bindings=3, retold=True,
     )  # fmt: skip
+    retold = []
+    tell = challenge.retell_tale
+    monkeypatch.setattr(challenge, "retell_tale", lambda rng: retold.append(tell(rng)) or retold[-1])
     data.setup("fit")
     data.setup("test")
     sources = [p.meta["source"] for p in data.problems["train"]]
     assert sources.count("worlds") == 11
     assert sources.count("procedural") == 7
-    assert sources.count("tales") == 6
-    assert len(sources) == 5 + 4 + 11 + 7 + 6
+    assert sources.count("tales") == len(retold) == 6
+    assert sources.count("bindings") == 3
+    assert len(sources) == 5 + 4 + 11 + 7 + 6 + 3
     assert all(p.meta["source"] == "mawps_asdiv" for p in data.problems["val"])
     assert {p.meta["category"] for p in data.problems["test"]} >= {"reasoning", "structure"}
 
@@ -170,7 +178,9 @@ def test_distraction_without_a_place_for_it_is_refused(tmp_path: Path) -> None:
         data.setup("fit")
 
 
-@pytest.mark.parametrize("name", ["num_generated", "num_procedural", "num_distracted"])
+@pytest.mark.parametrize(
+    "name", ["num_generated", "num_procedural", "num_distracted", "num_bindings"]
+)
 def test_negative_counts_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         ChallengedProblems(_Words(), **{name: -1})

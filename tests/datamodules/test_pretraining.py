@@ -141,6 +141,29 @@ def test_tales_are_retold_on_request_alone(retold: bool, monkeypatch: pytest.Mon
     assert target == EQUATION
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_things_told_side_by_side_have_their_share(
+    fraction: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretraining, "make_binding", lambda rng: QUESTION_FIRST)
+    monkeypatch.setattr(pretraining, "make_tale", lambda rng: WRITTEN)
+    examples = PretrainingExamples(
+        [], {"work": 1.0}, masked_fraction=1.0, tale_fraction=1.0, binding_fraction=fraction
+    )
+    sources = [examples.example(0, i)[1] for i in range(200)]
+    share = sum(source.startswith("work: How many") for source in sources) / 200
+    assert abs(share - fraction) < 0.12
+
+
+def test_a_thing_is_looked_up_in_both_forms() -> None:
+    examples = PretrainingExamples([], {"find": 1.0})
+    sources = [examples.example(0, i)[1] for i in range(100)]
+    assert 30 < sum(source.startswith("find ") for source in sources) < 70
+    for source in sources:
+        prefix, _, told = source.partition(": ")
+        assert prefix != "uses" or "How many" in told
+
+
 def test_what_is_asked_for_is_not_among_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     told = iter([QUESTION_FIRST, QUESTION_FIRST, WRITTEN])
     monkeypatch.setattr(pretraining, "retell_tale", lambda rng: next(told))

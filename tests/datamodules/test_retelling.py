@@ -56,7 +56,7 @@ def test_a_noun_that_matters_stays(text: str, tree: object) -> None:
 
 
 def test_the_article_follows_the_noun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retelling, "_nouns", lambda: ("owls",))
+    monkeypatch.setattr(retelling, "counted_nouns", lambda: ("owls",))
     text = "number0 kites flew. A boy held a kite. How many kites were there?"
     told = rename(story(text, ("+", "number0", "number0"), "3"), random.Random(0))
     assert told is not None
@@ -88,7 +88,7 @@ def tellings(rule, *args: object, count: int = 60) -> list[Story]:
 
 
 def test_two_things_are_told_and_one_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retelling, "_nouns", lambda: ("owls", "owls", "owls"))
+    monkeypatch.setattr(retelling, "counted_nouns", lambda: ("owls", "owls", "owls"))
     text = (
         "Ann had number0 kites. She lost number1 of them on number2 days. How many kites were left?"
     )
@@ -107,7 +107,7 @@ def test_two_things_are_told_and_one_is_asked(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_number_told_twice_has_one_twin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retelling, "_nouns", lambda: ("owls", "owls", "owls"))
+    monkeypatch.setattr(retelling, "counted_nouns", lambda: ("owls", "owls", "owls"))
     text = (
         "Ann lost number0 kites of her number1 kites. She cried for number0 kites. How many kites?"
     )

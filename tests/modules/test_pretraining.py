@@ -23,6 +23,7 @@ from src.modules.pretraining import (
     Pretraining,
     embeddings_from_encoder,
     with_encoder_layers,
+    with_heads,
 )
 
 CONFIG = {"vocab_size": 704, "d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
@@ -95,14 +96,54 @@ def test_more_encoder_layers_compute_the_same_and_can_be_trained() -> None:
             with_encoder_layers(model, wrong)
 
 
-def test_layers_are_added_to_given_weights_only(tokenizer, tmp_path: Path) -> None:
+def test_more_heads_compute_the_same_and_can_be_trained() -> None:
+    torch.manual_seed(0)
+    config = T5Config(
+        **CONFIG | {"num_layers": 2, "num_decoder_layers": 1}, decoder_start_token_id=0
+    )
+    model = T5ForConditionalGeneration(config).eval()
+    old, size = config.num_heads, config.d_kv
+    ids, labels = torch.randint(3, 700, (2, 9)), torch.randint(3, 700, (2, 5))
+    grown = with_heads(model, old + 3).eval()
+    assert (grown.config.num_heads, model.config.num_heads) == (old + 3, old)
+    result = grown(input_ids=ids, labels=labels)
+    torch.testing.assert_close(result.logits, model(input_ids=ids, labels=labels).logits)
+    result.loss.backward()
+    attentions = [m for n, m in grown.named_modules() if n.endswith("Attention")]
+    assert len(attentions) == 4
+    for attention in attentions:
+        assert not attention.o.weight[:, old * size :].any()
+        assert attention.o.weight.grad[:, old * size :].any()
+    assert with_heads(model, old) is model
+    with pytest.raises(ValueError, match=f"give at least {old}"):
+        with_heads(model, old - 1)
+
+
+def test_new_heads_look_for_the_same_word() -> None:
+    torch.manual_seed(0)
+    config = T5Config(**CONFIG | {"num_layers": 1}, decoder_start_token_id=0)
+    grown = with_heads(T5ForConditionalGeneration(config), config.num_heads + 1).eval()
+    block = grown.encoder.block[0].layer[0]
+    ids = torch.tensor([[10, 20, 30, 40, 50, 20, 60]])
+    states = block.layer_norm(grown.shared(ids))
+    new = slice(config.num_heads * config.d_kv, None)
+    queries, keys = (getattr(block.SelfAttention, w)(states)[0][:, new] for w in "qk")
+    bias = block.SelfAttention.compute_bias(7, 7)[0, config.num_heads]
+    for position, like in ((1, 5), (5, 1)):
+        assert (queries @ keys.T + bias)[position].argmax() == like
+
+
+def test_layers_and_heads_are_added_to_given_weights_only(tokenizer, tmp_path: Path) -> None:
     _fit(tokenizer, tmp_path).export(tmp_path / "t5")
-    module = Pretraining(CONFIG, start=str(tmp_path / "t5"), encoder_layers=2)
+    module = Pretraining(CONFIG, start=str(tmp_path / "t5"), encoder_layers=2, num_heads=5)
     module._trainer = SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer))  # type: ignore[assignment]
     module.configure_model()
     assert module.model.config.num_layers == module.average.config.num_layers == 2
+    assert module.model.config.num_heads == module.average.config.num_heads == 5
     with pytest.raises(ValueError, match=r"model\.config\.num_layers"):
         Pretraining(CONFIG, encoder_layers=2)
+    with pytest.raises(ValueError, match=r"model\.config\.num_heads"):
+        Pretraining(CONFIG, num_heads=5)
 
 
 def test_the_average_lags_behind_the_weights(tokenizer, tmp_path: Path) -> None:
