@@ -194,7 +194,8 @@ def _owners(rng: random.Random, numbers: _Numbers) -> _Told | None:
         values.append(value)
     everyone = range(len(people))
     told = _each_told(
-        rng, [(f"{people[k]} {act} {trees[k]} {thing}", f"{people[k]} {trees[k]}") for k in everyone]
+        rng,
+        [(f"{people[k]} {act} {trees[k]} {thing}", f"{people[k]} {trees[k]}") for k in everyone],
     )
     if rng.random() < 0.5:
         is_gain = rng.random() < 0.5
@@ -285,8 +286,9 @@ def _groups(rng: random.Random, numbers: _Numbers) -> _Told | None:
     if rng.random() < 0.35:
         totals = [numbers.name(counts[k][1] * sizes[k][1]) for k in both]
         order = both.index(i)
+        parts = [f"{total} {things[k]}" for total, k in zip(totals, both, strict=True)]
         told = [
-            f"{name} has {_listed([f'{total} {things[k]}' for total, k in zip(totals, both, strict=True)], rng)}.",
+            f"{name} has {_listed(parts, rng)}.",
             f"{he} puts the {things[0]} into {counts[0][0]} {boxes[0]} and the {things[1]} into "
             f"{counts[1][0]} {boxes[1]}.",
         ]
@@ -307,7 +309,10 @@ def _groups(rng: random.Random, numbers: _Numbers) -> _Told | None:
             + ".",
         ]
     else:
-        told = [f"{name} {has} {counts[k][0]} {boxes[k]} with {sizes[k][0]} {things[k]} each." for k in both]
+        told = [
+            f"{name} {has} {counts[k][0]} {boxes[k]} with {sizes[k][0]} {things[k]} each."
+            for k in both
+        ]
     if rng.random() < 0.25:
         what = boxes[0] if is_same else f"{boxes[0]} and {boxes[1]}"
         return told, f"How many {what} does {name} have in all?", ("+", counts[0][0], counts[1][0])

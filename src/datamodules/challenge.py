@@ -31,9 +31,9 @@ from src.datamodules.bindings import make_binding
 from src.datamodules.problems import MathProblems, Split
 from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.readers import Problem, read, unmask
-from src.datamodules.retelling import retell_tale
+from src.datamodules.retelling import double, retell_tale
 from src.datamodules.tales import make_tale
-from src.datamodules.worlds import Story, make_story
+from src.datamodules.worlds import Story, make_story, sentences
 
 _OTHERS = [
     "pencils",
@@ -169,6 +169,8 @@ class ChallengedProblems(MathProblems):
         num_procedural: Problems of the training templates of ``src/datamodules/stories.py`` added
             to the training split, at least 0.
         num_distracted: Copies of training problems with an irrelevant quantity put in, at least 0.
+        num_doubled: Copies of training problems that tell as much of a second thing and may ask
+            for it (:func:`src.datamodules.retelling.double`), at least 0.
         foreign_fraction: Share of these quantities that are told by a sentence of another
             training problem, in [0, 1]; the others come from the rule of the challenge set.
         challenge: ``ASDiv.xml``. If given, its held-out part is taken out of training and, where
@@ -188,6 +190,7 @@ class ChallengedProblems(MathProblems):
         num_tales: int = 0,
         retold: bool = False,
         num_bindings: int = 0,
+        num_doubled: int = 0,
         foreign_fraction: float = 0.5,
         challenge: str | None = None,
         **problems: Any,
@@ -198,6 +201,7 @@ class ChallengedProblems(MathProblems):
             "num_distracted": num_distracted,
             "num_tales": num_tales,
             "num_bindings": num_bindings,
+            "num_doubled": num_doubled,
         }
         for name, value in added.items():
             if value < 0:
@@ -207,7 +211,7 @@ class ChallengedProblems(MathProblems):
         super().__init__(tokenizer, **problems)
         self.num_generated, self.num_procedural = num_generated, num_procedural
         self.num_distracted, self.num_tales = num_distracted, num_tales
-        self.retold, self.num_bindings = retold, num_bindings
+        self.retold, self.num_bindings, self.num_doubled = retold, num_bindings, num_doubled
         self.foreign_fraction = foreign_fraction
         self.challenge = challenge
 
@@ -248,10 +252,31 @@ class ChallengedProblems(MathProblems):
             if distracted is not None:
                 added.append(distracted)
         added += [_generated(make_story(rng), "worlds") for _ in range(self.num_generated)]
+        if self.num_doubled:
+            added += self._doubled(base, rng)
         tell = retell_tale if self.retold else make_tale
         added += [_generated(tell(rng), "tales") for _ in range(self.num_tales)]
         added += [_generated(make_binding(rng), "bindings") for _ in range(self.num_bindings)]
         return added + ProceduralProblems("train", self.seed).take(self.num_procedural)
+
+    def _doubled(self, base: Sequence[Problem], rng: random.Random) -> list[Problem]:
+        stories = [
+            Story(p.masked, p.numbers, parse_infix(p.equation), sentences(p.masked)[-1], "doubled")
+            for p in base
+            if p.equation is not None
+        ]
+        stories = [story for story in stories if double(story, rng) is not None]
+        if not stories:
+            raise ValueError(
+                "no training problem counts a thing that a second could be told beside; use "
+                "data.num_doubled=0."
+            )
+        added: list[Problem] = []
+        while len(added) < self.num_doubled:
+            story = double(rng.choice(stories), rng)
+            if story is not None:
+                added.append(_generated(story, "doubled"))
+        return added
 
 
 def _generated(story: Story, source: str) -> Problem:

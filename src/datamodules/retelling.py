@@ -151,7 +151,9 @@ def double(story: Story, rng: random.Random) -> Story | None:
     noun = asked[1]
     if re.search(rf"\b{_singular(noun)}\b", told):
         return None  # what is said of one of them would have to be said of one of the others
-    second = next((other for other in rng.sample(counted_nouns(), 3) if other not in story.text), None)
+    second = next(
+        (other for other in rng.sample(counted_nouns(), 3) if other not in story.text), None
+    )
     if second is None:
         return None
     # A number alone counts them too, but only where nothing else is counted.

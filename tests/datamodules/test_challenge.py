@@ -127,11 +127,13 @@ def test_generated_and_distracted_problems_join_training_alone(
     data = ChallengedProblems(
         _Words(), source="mawps_asdiv", train=str(train), mask_numbers=True, val_fraction=0.2,
         challenge=str(asdiv), num_generated=11, num_procedural=7, num_distracted=4, num_tales=6,
-        num_bindings=3, retold=True,
+        num_bindings=3, retold=True, num_doubled=5,
     )  # fmt: skip
     retold = []
     tell = challenge.retell_tale
-    monkeypatch.setattr(challenge, "retell_tale", lambda rng: retold.append(tell(rng)) or retold[-1])
+    monkeypatch.setattr(
+        challenge, "retell_tale", lambda rng: retold.append(tell(rng)) or retold[-1]
+    )
     data.setup("fit")
     data.setup("test")
     sources = [p.meta["source"] for p in data.problems["train"]]
@@ -139,7 +141,10 @@ def test_generated_and_distracted_problems_join_training_alone(
     assert sources.count("procedural") == 7
     assert sources.count("tales") == len(retold) == 6
     assert sources.count("bindings") == 3
-    assert len(sources) == 5 + 4 + 11 + 7 + 6 + 3
+    doubled = [p for p in data.problems["train"] if p.meta["source"] == "doubled"]
+    assert all(len(p.numbers) == 4 for p in doubled), "two of each of two things"
+    assert len(doubled) == 5
+    assert len(sources) == 5 + 4 + 11 + 7 + 6 + 3 + 5
     assert all(p.meta["source"] == "mawps_asdiv" for p in data.problems["val"])
     assert {p.meta["category"] for p in data.problems["test"]} >= {"reasoning", "structure"}
 
@@ -178,8 +183,20 @@ def test_distraction_without_a_place_for_it_is_refused(tmp_path: Path) -> None:
         data.setup("fit")
 
 
+def test_doubling_where_nothing_can_be_is_refused(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    row = '"How many are number0 and number1 ?",2 3,+ number0 number1,5.0'
+    train.write_text("\n".join(["Question,Numbers,Equation,Answer", row]), encoding="utf-8")
+    data = ChallengedProblems(
+        _Words(), source="mawps_asdiv", train=str(train), val=str(train), mask_numbers=True,
+        num_doubled=2,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="num_doubled=0"):
+        data.setup("fit")
+
+
 @pytest.mark.parametrize(
-    "name", ["num_generated", "num_procedural", "num_distracted", "num_bindings"]
+    "name", ["num_generated", "num_procedural", "num_distracted", "num_bindings", "num_doubled"]
 )
 def test_negative_counts_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
