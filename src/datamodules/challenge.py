@@ -33,7 +33,7 @@ from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.readers import Problem, read, unmask
 from src.datamodules.retelling import double, retell_tale
 from src.datamodules.tales import make_tale
-from src.datamodules.worlds import Story, make_story, sentences
+from src.datamodules.worlds import Story, make_story, story_of
 
 _OTHERS = [
     "pencils",
@@ -261,7 +261,7 @@ class ChallengedProblems(MathProblems):
 
     def _doubled(self, base: Sequence[Problem], rng: random.Random) -> list[Problem]:
         stories = [
-            Story(p.masked, p.numbers, parse_infix(p.equation), sentences(p.masked)[-1], "doubled")
+            story_of(p.masked, p.numbers, p.equation, "doubled")
             for p in base
             if p.equation is not None
         ]

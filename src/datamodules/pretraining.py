@@ -61,7 +61,7 @@ from src.datamodules.bindings import make_binding, make_lookup
 from src.datamodules.procedural import ProceduralProblems
 from src.datamodules.retelling import retell_tale
 from src.datamodules.tales import make_tale
-from src.datamodules.worlds import Story, make_story, sentences
+from src.datamodules.worlds import Story, make_story, story_of
 
 SHARES = {
     "work": 0.35,
@@ -248,11 +248,8 @@ class PretrainingExamples:
             return self._free_story(rng)
         problem = self.procedural.problem(rng.getrandbits(40))
         assert problem.equation is not None
-        question = sentences(problem.masked)[-1]
         structure = problem.meta["structure"]
-        return Story(
-            problem.masked, problem.numbers, parse_infix(problem.equation), question, structure
-        )
+        return story_of(problem.masked, problem.numbers, problem.equation, structure)
 
     def _free_story(self, rng: random.Random) -> Story:
         """Tell what the task of adaptation is not made of."""

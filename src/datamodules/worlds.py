@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # algorithms.answers: an expression is a leaf ("number0", "2") or (operator, left, right).
-from src.algorithms.answers import Expression, operands
+from src.algorithms.answers import Expression, operands, parse_infix
 
 __all__ = ["SCENES", "Story", "make_story"]
 
@@ -1113,6 +1113,11 @@ def in_order(tree: Expression, slots: dict[str, int]) -> Expression:
         if first[0] > first[1]:
             left, right = right, left
     return (op, left, right)
+
+
+def story_of(text: str, numbers: Sequence[str], equation: str, scene: str) -> Story:
+    """Make a story of a masked problem whose solution is written in infix."""
+    return Story(text, tuple(numbers), parse_infix(equation), sentences(text)[-1], scene)
 
 
 def sentences(text: str) -> list[str]:

@@ -281,7 +281,7 @@ def with_encoder_layers(
 def with_heads(model: T5ForConditionalGeneration, num_heads: int) -> T5ForConditionalGeneration:
     """Give every attention more heads without changing what the model computes.
 
-    The outputs of the new heads are zero before they are trained. Those of the encoder start by
+    The outputs of the new heads are zero before they are trained. New heads of the encoder start by
     looking for the same word elsewhere: their queries are their keys, scaled so that a token's
     score with its like is about :data:`SAME_WORD_SCORE`, at any distance but zero. Which number
     belongs to what is found by matching words, and from random queries that is learned late.
@@ -305,8 +305,8 @@ def with_heads(model: T5ForConditionalGeneration, num_heads: int) -> T5ForCondit
         )
     config = T5Config(**{**model.config.to_dict(), "num_heads": num_heads})
     grown = T5ForConditionalGeneration(config)
-    state, own = grown.state_dict(), model.state_dict()
-    for name, value in state.items():
+    own = model.state_dict()
+    for name, value in grown.state_dict().items():
         given = own[name]
         if value.shape == given.shape:
             value.copy_(given)
@@ -314,7 +314,6 @@ def with_heads(model: T5ForConditionalGeneration, num_heads: int) -> T5ForCondit
             value.zero_()[:, : given.shape[1]] = given
         else:  # q, k and v keep T5's own start in their new rows
             value[: given.shape[0]] = given
-    grown.load_state_dict(state)
     new = slice(old * size, None)
     with torch.no_grad():
         for block in grown.encoder.block:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,11 +158,12 @@ def test_things_told_side_by_side_have_their_share(
 
 def test_a_thing_is_looked_up_in_both_forms() -> None:
     examples = PretrainingExamples([], {"find": 1.0})
-    sources = [examples.example(0, i)[1] for i in range(100)]
-    assert 30 < sum(source.startswith("find ") for source in sources) < 70
-    for source in sources:
-        prefix, _, told = source.partition(": ")
-        assert prefix != "uses" or "How many" in told
+    made = [examples.example(0, i)[1:] for i in range(100)]
+    assert 30 < sum(source.startswith("find ") for source, _ in made) < 70
+    for source, number in made:
+        asked = re.match(r"find (\w+):|uses: .* How many (\w+)", source)
+        assert asked, source
+        assert re.search(rf"\b{number} {asked[1] or asked[2]}\b", source)
 
 
 def test_what_is_asked_for_is_not_among_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
