@@ -289,7 +289,7 @@ def _times(rng: random.Random, numbers: _Numbers) -> _Told | None:
 
 
 def _groups(rng: random.Random, numbers: _Numbers) -> _Told | None:
-    """Two things are in containers of two kinds, as many in each, or are put into them."""
+    """Two things are in containers of two kinds, as many in each, or are divided among them."""
     persons, things = draw_persons(rng), rng.sample(_nouns(), 2)
     name, he = persons["N"], persons["he"]
     boxes = rng.sample(list(CONTAINERS), 2)
@@ -304,8 +304,8 @@ def _groups(rng: random.Random, numbers: _Numbers) -> _Told | None:
         parts = [f"{total} {things[k]}" for total, k in zip(totals, both, strict=True)]
         told = [
             f"{name} has {_listed(parts, rng)}.",
-            f"{he} puts the {things[0]} into {counts[0][0]} {boxes[0]} and the {things[1]} into "
-            f"{counts[1][0]} {boxes[1]}, as many into each.",
+            f"{he} divides the {things[0]} equally among {counts[0][0]} {boxes[0]} and the "
+            f"{things[1]} equally among {counts[1][0]} {boxes[1]}.",
         ]
         where = rng.choice(["are in", f"did {he} put into"])
         question = f"How many {things[i]} {where} each {CONTAINERS[boxes[i]]}?"

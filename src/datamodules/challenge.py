@@ -168,9 +168,9 @@ class ChallengedProblems(MathProblems):
             added to the training split, at least 0.
         num_procedural: Problems of the training templates of ``src/datamodules/stories.py`` added
             to the training split, at least 0.
-        num_distracted: Copies of training problems with an irrelevant quantity put in, at least 0.
         num_doubled: Copies of training problems that tell as much of a second thing and may ask
             for it (:func:`src.datamodules.retelling.double`), at least 0.
+        num_distracted: Copies of training problems with an irrelevant quantity put in, at least 0.
         foreign_fraction: Share of these quantities that are told by a sentence of another
             training problem, in [0, 1]; the others come from the rule of the challenge set.
         challenge: ``ASDiv.xml``. If given, its held-out part is taken out of training and, where

@@ -146,9 +146,9 @@ def test_how_many_are_in_containers(monkeypatch: pytest.MonkeyPatch) -> None:
             each = re.findall(r"(number\d+) \w+ with (number\d+) (\w+) each", text)
             groups = {thing: value(story, number) for number, _, thing in each}
             sizes = {thing: value(story, number) for _, number, thing in each}
-        if "as many into each" in text:
+        if "equally" in text:
             [total] = counted(text, asked[1])
-            put = re.search(rf"\bthe {asked[1]} into (number\d+)", text)
+            put = re.search(rf"\bthe {asked[1]} equally among (number\d+)", text)
             assert put
             expected = Fraction(value(story, total), value(story, put[1]))
         elif asked[1] in bindings.CONTAINERS:
