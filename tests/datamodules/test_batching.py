@@ -92,6 +92,8 @@ def test_bucketing_pads_less():
     assert padding(True) < 0.06 < 0.3 < padding(False)
 
 
+# One core is fewer than the two workers.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize(
     ("interrupted_after", "num_workers"), [(0, 0), (3, 0), (17, 0), (25, 0), (3, 2)]
 )
