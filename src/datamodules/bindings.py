@@ -18,14 +18,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
 from src.algorithms.answers import Expression, operands
-from src.datamodules.retelling import counted_nouns
+from src.datamodules.retelling import counted_nouns, told_in_order
 from src.datamodules.tales import draw_persons
-from src.datamodules.worlds import DAYS, TIMES, Story, capitals, in_order
+from src.datamodules.worlds import DAYS, TIMES, Story, capitals
 
 ADJECTIVES = """
 red blue green yellow white black big small new old wooden round long short striped spotted plain
@@ -383,16 +383,10 @@ def _shuffled(items: Sequence[_Item], rng: random.Random) -> list[_Item]:
 def _story(
     rng: random.Random, told: list[str], question: str, tree: Expression, values: Sequence[int]
 ) -> Story:
-    # After changes every question says when; before them, "are there" would ask for the start.
+    # A question that says when ("now"), as all do after a change, must come after it.
     is_first = rng.random() < 0.08 and not re.search(r"\b(s?he|now|left|end)\b", question)
-    text = " ".join([question, *told] if is_first else [*told, question])
-    order = list(dict.fromkeys(re.findall(r"\bnumber\d+\b", text)))
-    place = {name: k for k, name in enumerate(order)}
-    assert set(operands(tree)) <= place.keys()
-    return Story(
-        capitals(re.sub(r"\bnumber\d+\b", lambda m: f"number{place[m[0]]}", text)),
-        tuple(str(values[int(name[6:])]) for name in order),
-        in_order(tree, place),
-        capitals(question),
-        "binding",
-    )
+    parts = [question, *told] if is_first else [*told, question]
+    assert set(operands(tree)) <= set(re.findall(r"\bnumber\d+\b", " ".join(parts)))
+    story = Story("", (), tree, capitals(question), "binding")
+    story = told_in_order(story, parts, [str(value) for value in values])
+    return replace(story, text=capitals(story.text))

@@ -192,7 +192,9 @@ def double(story: Story, rng: random.Random) -> Story | None:
         high = rng.choice((12, 30, 100))
         numbers = (*story.numbers, *(str(rng.randint(2, high)) for _ in twins))
         if _is_whole(tree, numbers):
-            return _retold(replace(story, tree=tree, question=question), [told, question], numbers)
+            return told_in_order(
+                replace(story, tree=tree, question=question), [told, question], numbers
+            )
     return None
 
 
@@ -307,7 +309,7 @@ def swap_sentences(story: Story, rng: random.Random) -> Story | None:
         return None
     k = rng.choice(free)
     parts[k], parts[k + 1] = parts[k + 1], parts[k]
-    return _retold(story, parts, story.numbers)
+    return told_in_order(story, parts, story.numbers)
 
 
 def question_first(story: Story) -> Story | None:
@@ -317,7 +319,7 @@ def question_first(story: Story) -> Story | None:
         return None
     if _POINTING.search(question):
         return None
-    return _retold(story, [question, *facts], story.numbers)
+    return told_in_order(story, [question, *facts], story.numbers)
 
 
 def question_joined(story: Story, rng: random.Random) -> Story | None:
@@ -333,7 +335,7 @@ def question_joined(story: Story, rng: random.Random) -> Story | None:
     joined = rng.choice(
         [f"If {condition}, {asked}", f"{last[:-1]}, so {asked}", f"{last[:-1]} - {asked}"]
     )
-    return _retold(story, [*filter(None, facts), joined], story.numbers)
+    return told_in_order(story, [*filter(None, facts), joined], story.numbers)
 
 
 def _told_with(story: Story, other: Story, told: str, place: int) -> Story:
@@ -341,11 +343,17 @@ def _told_with(story: Story, other: Story, told: str, place: int) -> Story:
     shift = len(story.numbers)
     parts = sentences(story.text)
     parts.insert(place, re.sub(r"\bnumber(\d+)\b", lambda m: f"number{int(m[1]) + shift}", told))
-    return _retold(story, parts, (*story.numbers, *other.numbers))
+    return told_in_order(story, parts, (*story.numbers, *other.numbers))
 
 
-def _retold(story: Story, parts: list[str], numbers: tuple[str, ...]) -> Story:
-    """Name the numbers by their order in what is told, in the equation too."""
+def told_in_order(story: Story, parts: Sequence[str], numbers: Sequence[str]) -> Story:
+    """Tell a story in these sentences, its numbers named in their order, in the equation too.
+
+    Args:
+        story: Whose equation and question it has.
+        parts: The sentences; the k-th of ``numbers`` is named ``number<k>`` in them.
+        numbers: The values.
+    """
     text = " ".join(parts)
     order = list(dict.fromkeys(re.findall(r"\bnumber\d+\b", text)))
     place = {name: k for k, name in enumerate(order)}

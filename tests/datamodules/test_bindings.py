@@ -37,6 +37,15 @@ def facts(story: Story) -> list[str]:
     return [s for s in sentences(story.text) if not s.endswith("?")]
 
 
+def amount(story: Story, thing: str) -> int:
+    """What a reader adds up for a thing, sentence by sentence."""
+    return sum(
+        (-1 if LOST.search(sentence) else 1) * value(story, number)
+        for sentence in facts(story)
+        for number in counted(sentence, thing)
+    )
+
+
 def is_right(story: Story, expected: int) -> bool:
     return evaluate(story.tree, story.numbers) == expected
 
@@ -49,11 +58,7 @@ def test_what_is_left_of_a_thing(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         if asked is None or re.search(r"\b(and|than)\b", asked[1]):
             continue
-        expected = 0
-        for sentence in facts(story):
-            sign = -1 if LOST.search(sentence) else 1
-            expected += sign * sum(value(story, n) for n in counted(sentence, asked[1]))
-        assert is_right(story, expected), story
+        assert is_right(story, amount(story, asked[1])), story
         checked[any(map(LOST.search, facts(story)))] += 1
     assert min(checked.values()) > 30
 
@@ -64,14 +69,7 @@ def test_what_two_things_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
         asked = re.match(r"How many (more |fewer |)(.+?) (and|than) (.+?) (?:does|are)\b", question)
         if asked is None:
             continue
-        amounts = []
-        for thing in (asked[2], asked[4]):
-            total = 0
-            for sentence in facts(story):
-                sign = -1 if LOST.search(sentence) else 1
-                total += sign * sum(value(story, n) for n in counted(sentence, thing))
-            amounts.append(total)
-        first, second = amounts
+        first, second = amount(story, asked[2]), amount(story, asked[4])
         expected = {"": first + second, "more ": first - second, "fewer ": second - first}[asked[1]]
         assert is_right(story, expected), story
         signs.add(asked[1])

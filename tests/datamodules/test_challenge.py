@@ -171,27 +171,18 @@ def test_a_validation_file_of_ones_own_is_freed_of_the_challenge_too(
         assert "owls" in left.masked
 
 
-def test_distraction_without_a_place_for_it_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["num_distracted", "num_doubled"])
+def test_copies_of_problems_that_have_no_place_for_them_are_refused(
+    name: str, tmp_path: Path
+) -> None:
     train = tmp_path / "train.csv"
     row = '"How many are number0 and number1 ?",2 3,+ number0 number1,5.0'
     train.write_text("\n".join(["Question,Numbers,Equation,Answer", row]), encoding="utf-8")
     data = ChallengedProblems(
         _Words(), source="mawps_asdiv", train=str(train), val=str(train), mask_numbers=True,
-        num_distracted=2,
+        **{name: 2},
     )  # fmt: skip
-    with pytest.raises(ValueError, match="num_distracted=0"):
-        data.setup("fit")
-
-
-def test_doubling_where_nothing_can_be_is_refused(tmp_path: Path) -> None:
-    train = tmp_path / "train.csv"
-    row = '"How many are number0 and number1 ?",2 3,+ number0 number1,5.0'
-    train.write_text("\n".join(["Question,Numbers,Equation,Answer", row]), encoding="utf-8")
-    data = ChallengedProblems(
-        _Words(), source="mawps_asdiv", train=str(train), val=str(train), mask_numbers=True,
-        num_doubled=2,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="num_doubled=0"):
+    with pytest.raises(ValueError, match=f"{name}=0"):
         data.setup("fit")
 
 
