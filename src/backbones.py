@@ -283,7 +283,7 @@ class Clip:
     """
 
     name: str
-    model: torch.nn.Module
+    model: Any
     tokenizer: Any
     preprocess: Callable[[Any], torch.Tensor]
     has_vision: bool = True
@@ -311,27 +311,28 @@ def load_clip(spec: Spec) -> Clip:
     """
     _require_family(spec, "clip")
     import open_clip
-    from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip.model import CLIP, CLIPTextCfg, CustomTextCLIP
     from open_clip.transform import image_transform
 
-    name, pretrained = spec.get("model"), spec.get("pretrained")
+    name, pretrained = str(spec.get("model", "")), str(spec.get("pretrained") or "")
     has_vision = True
     if spec.get("text") == "hf":
         folder = local_folder(spec)
-        text_cfg = {
-            "hf_model_name": str(folder or spec["path"]),
-            "hf_tokenizer_name": str(folder or spec["path"]),
-            "hf_proj_type": None,
-            "hf_pooler_type": spec.get("pooler", "mean_pooler"),
-        }
+        path = str(folder or spec["path"])
+        text_cfg = CLIPTextCfg(
+            hf_model_name=path,
+            hf_tokenizer_name=path,
+            hf_proj_type=None,  # pyright: ignore[reportArgumentType]
+            hf_pooler_type=spec.get("pooler", "mean_pooler"),
+        )
         width = load_config(spec).hidden_size
         try:
             with _quiet_transformers():  # a sentence encoder leaves out its checkpoint's pooler
-                model = CustomTextCLIP(width, _NO_VISION, text_cfg)
-            tokenizer = open_clip.tokenizer.HFTokenizer(text_cfg["hf_tokenizer_name"])
+                model = CustomTextCLIP(width, _NO_VISION, text_cfg)  # pyright: ignore[reportArgumentType]
+            tokenizer = open_clip.tokenizer.HFTokenizer(path)
         except (OSError, ValueError) as error:
             raise BackboneError(
-                f"backbone {spec['name']!r}: {text_cfg['hf_model_name']} is not a text encoder "
+                f"backbone {spec['name']!r}: {path} is not a text encoder "
                 f"that transformers can read ({_first_line(error)})."
             ) from error
         has_vision = False
@@ -347,13 +348,13 @@ def load_clip(spec: Spec) -> Clip:
         tokenizer = open_clip.SimpleTokenizer(context_length=context)
     else:
         if folder := local_folder(spec):
-            name, pretrained = f"local-dir:{folder}", None
-        elif name not in open_clip.list_models() and not str(name).startswith("hf-hub:"):
+            name, pretrained = f"local-dir:{folder}", ""
+        elif name not in open_clip.list_models() and not name.startswith("hf-hub:"):
             raise ValueError(f"open_clip has no model {name!r}; see open_clip.list_models().")
         elif (
             pretrained not in open_clip.list_pretrained_tags_by_model(name)
-            and not Path(str(pretrained)).is_file()
-            and not str(name).startswith("hf-hub:")
+            and not Path(pretrained).is_file()
+            and not name.startswith("hf-hub:")
         ):
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
             raise ValueError(
@@ -361,13 +362,13 @@ def load_clip(spec: Spec) -> Clip:
                 f"its tags are {tags or 'none'}."
             )
         try:
-            if not str(name).startswith("local-dir:") and not Path(str(pretrained)).is_file():
+            if not name.startswith("local-dir:") and not Path(pretrained).is_file():
                 _require_download(name, pretrained)
-            model = open_clip.create_model(name, pretrained=pretrained, precision="fp32")
+            model = open_clip.create_model(name, pretrained=pretrained or None, precision="fp32")
             tokenizer = open_clip.get_tokenizer(name)
         except Exception as error:
             raise BackboneError(
-                f"backbone {spec['name']!r}: open_clip cannot load {name} {pretrained or ''} "
+                f"backbone {spec['name']!r}: open_clip cannot load {name} {pretrained} "
                 f"({_first_line(error)}); work offline with "
                 f"backbone={OFFLINE_CHOICE['clip']}, or give the weights as a file: "
                 "backbone.pretrained=FILE."
@@ -379,7 +380,7 @@ def load_clip(spec: Spec) -> Clip:
         name=spec["name"],
         model=model.float().eval(),
         tokenizer=tokenizer,
-        preprocess=image_transform(size, is_train=False, mean=mean, std=std),
+        preprocess=image_transform(size, is_train=False, mean=mean, std=std),  # pyright: ignore[reportArgumentType]
         has_vision=has_vision,
     )
 

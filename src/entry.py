@@ -8,7 +8,6 @@ the Trainer's work, the exported result, ``metrics.json``, the summary. It is th
 from __future__ import annotations
 
 import difflib
-import inspect
 import json
 import logging
 import os
@@ -18,12 +17,11 @@ import sys
 import threading
 import time
 import traceback
-import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import lightning
 import torch
@@ -53,6 +51,7 @@ from src.callbacks.checkpoint import (
     slurm_job,
 )
 from src.callbacks.prediction_writer import merge_metrics
+from src.signatures import argument_kinds, in_words, is_of_kind
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -336,18 +335,18 @@ def _refuse_used_folder(output_dir: Path, resume: Path | None) -> None:
 def _refuse_wrong_kinds(cfg: DictConfig) -> None:
     """Compare every value with the signature of what it is given to, before anything is made."""
     for node in _made(cfg):
-        hints = _hints(node["_target_"])
+        kinds = argument_kinds(get_object(node["_target_"]))
         written: Any = OmegaConf.to_container(node)
         for key in node:
-            if key not in hints or OmegaConf.is_missing(node, key):
+            if key not in kinds or OmegaConf.is_missing(node, key):
                 continue
             value = node[key]
             if isinstance(value, (DictConfig, ListConfig)):
                 value = OmegaConf.to_container(value, resolve=True)
-            if not _fits(value, hints[key]):
+            if not is_of_kind(value, kinds[key]):
                 source = re.fullmatch(r"\$\{([\w.]+)\}", str(written[key]))
                 name = source[1] if source else node._get_full_key(key)
-                raise ValueError(f"{name} is {value!r}; it must be {_words(hints[key])}.")
+                raise ValueError(f"{name} is {value!r}; it must be {in_words(kinds[key])}.")
 
 
 def _made(node: Any) -> Iterator[DictConfig]:
@@ -360,46 +359,6 @@ def _made(node: Any) -> Iterator[DictConfig]:
                 node, str(key)
             ):
                 yield from _made(node[key])
-
-
-def _hints(target: str) -> dict[str, Any]:
-    """Return the annotations of a target's arguments, those of its base classes included."""
-    made = get_object(target)
-    functions = [c.__init__ for c in reversed(made.__mro__)] if isinstance(made, type) else [made]
-    hints: dict[str, Any] = {}
-    for function in functions:
-        if inspect.isfunction(function):
-            parameters = inspect.signature(function, eval_str=True).parameters.values()
-            hints |= {p.name: p.annotation for p in parameters}
-    return hints
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Say whether a number, or a list of numbers, is one where ``hint`` asks for it."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return any(_fits(value, choice) for choice in get_args(hint))
-    if hint in (None, type(None)):
-        return value is None
-    if hint is int:
-        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if hint is float:
-        return isinstance(value, (int, float))
-    if hint is bool:
-        return isinstance(value, (bool, int))
-    if hint is str:
-        return isinstance(value, (str, int, float))
-    if get_origin(hint) in (list, Sequence):
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    return True
-
-
-def _words(hint: Any) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(_words, get_args(hint))))
-    if get_origin(hint) in (list, Sequence):
-        return f"a list, each {_words(get_args(hint)[0])}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return names.get(hint, "null" if hint in (None, type(None)) else "something else")
 
 
 def _num_processes(trainer: DictConfig) -> int:
@@ -454,7 +413,7 @@ def _refuse_missing_devices(trainer: DictConfig) -> None:
 
 
 def _best_checkpoint(trainer: Trainer) -> str | None:
-    paths = [c.best_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)]  # pyright: ignore
+    paths = [c.best_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)]
     return next((path for path in paths if path and Path(path).exists()), None)
 
 
@@ -476,6 +435,7 @@ def _parameters(model: LightningModule) -> dict[str, Any]:
 def _flat(cfg: DictConfig) -> dict[str, Any]:
     """Return what decides a run as ``group.key: scalar``, for the hyperparameter table."""
     flat: dict[str, Any] = {}
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
 
     def visit(name: str, value: Any) -> None:
         if isinstance(value, dict):
@@ -486,7 +446,7 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
     for group in ("backbone", "model", "data", "trainer", "seed"):
         if group in cfg:
-            visit(group, OmegaConf.to_container(cfg, resolve=True)[group])  # pyright: ignore
+            visit(group, resolved[group])
     return flat
 
 

@@ -12,6 +12,7 @@ SRC = ROOT / "src"
 ALLOWED = {
     "algorithms": ("src.algorithms",),
     "backbones": (),
+    "signatures": (),
     "modules": ("src.algorithms", "src.backbones", "src.modules"),
     "datamodules": ("src.algorithms.prompting", "src.algorithms.answers", "src.datamodules"),
     "callbacks": ("src.algorithms", "src.reports", "src.callbacks"),
@@ -20,6 +21,7 @@ ALLOWED = {
         "src.backbones",
         "src.callbacks.checkpoint",
         "src.callbacks.prediction_writer",
+        "src.signatures",
     ),
 }
 

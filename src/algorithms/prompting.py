@@ -271,14 +271,14 @@ def fit_prompt(
     Returns:
         The prompt. If the question alone is longer, it is returned whole, without examples.
     """
-    for dropped in range(len(examples) + 1):
+    dropped = 0
+    while True:
         text = render(template, question, examples[dropped:], chat)
         token_ids = list(encode(text))
-        if len(token_ids) <= max_tokens:
+        if len(token_ids) <= max_tokens or dropped == len(examples):
             break
-    else:
-        dropped = len(examples)
-    return FittedPrompt(text, token_ids, len(examples) - dropped, dropped)  # pyright: ignore
+        dropped += 1
+    return FittedPrompt(text, token_ids, len(examples) - dropped, dropped)
 
 
 # -------------------------------------------------------------------------- examples

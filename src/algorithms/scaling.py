@@ -360,7 +360,7 @@ def read_runs(
 
 
 def _positive_column(path: Path, table: pd.DataFrame, name: str) -> FloatArray:
-    values = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+    values = np.asarray(pd.to_numeric(table[name], errors="coerce"), dtype=float)
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if bad.size:
         raise ValueError(

@@ -9,7 +9,6 @@ import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
-from scipy.special import logsumexp
 
 from src.algorithms.watermark.detection import adjust_p_values, assign_with_totals, check_totals
 from src.algorithms.watermark.schemes import SCHEMES
@@ -65,7 +64,7 @@ class AttributionWriter(PredictionWriter):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.counts is not None:
-            check_totals(self.counts, len(trainer.datamodule.texts))  # pyright: ignore
+            check_totals(self.counts, len(trainer.datamodule.texts))
         super().setup(trainer, pl_module, stage)
 
     def refine(self, rows: list[Row]) -> None:
@@ -79,7 +78,7 @@ class AttributionWriter(PredictionWriter):
                 scores.argmax(axis=1)
                 if self.counts is None
                 else assign_with_totals(
-                    scores - logsumexp(scores, axis=1, keepdims=True), self.counts
+                    scores - np.logaddexp.reduce(scores, axis=1, keepdims=True), self.counts
                 )
             )
             for row, number in zip(group, best.tolist(), strict=True):

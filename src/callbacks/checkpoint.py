@@ -168,7 +168,7 @@ class LastCheckpoint(Checkpoint):
         self._watch(outputs)
         step = trainer.global_step
         has_stepped, self._step = step != self._step, step
-        if step % trainer.log_every_n_steps == 0 or trainer.world_size > 1:  # pyright: ignore
+        if step % trainer.log_every_n_steps == 0 or trainer.world_size > 1:
             signum = self._agree(trainer)
         else:
             signum = self._signum  # no look at the loss, which would wait for the device
@@ -189,7 +189,7 @@ class LastCheckpoint(Checkpoint):
         self._val_batches_left = int(min(sum(trainer.num_val_batches), 2**31 - 1))
         if trainer.world_size > 1:
             num = torch.tensor(self._val_batches_left, device=trainer.strategy.root_device)
-            self._val_batches_left = int(trainer.strategy.reduce(num, reduce_op="min"))  # pyright: ignore
+            self._val_batches_left = int(trainer.strategy.reduce(num, reduce_op="min"))
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if not self._is_validating or self._val_batches_left <= 0:
@@ -228,15 +228,15 @@ class LastCheckpoint(Checkpoint):
         end of an epoch, it draws the batches of the next one before it tells the sampler which
         epoch that is. And it does not know that early stopping had stopped the run.
         """
-        loop = trainer.fit_loop
+        loop: Any = trainer.fit_loop
         if loop.resumed_on_epoch_end:
             loop._combined_loader_states_to_load = []
-            for loader in loop._combined_loader.flattened:  # pyright: ignore
+            for loader in loop._combined_loader.flattened:
                 _set_sampler_epoch(loader, loop.epoch_progress.current.processed)
-            iter(loop._data_fetcher)  # pyright: ignore
+            iter(loop._data_fetcher)
         elif loop._combined_loader_states_to_load:
             loop._load_combined_loader_states()
-            iter(loop._data_fetcher)  # pyright: ignore
+            iter(loop._data_fetcher)
         for callback in trainer.early_stopping_callbacks:
             if callback is not None and callback.wait_count >= callback.patience:
                 trainer.should_stop = True
@@ -260,7 +260,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.world_size > 1:
             seen = seen.to(trainer.strategy.root_device)
             seen = trainer.strategy.reduce(seen, reduce_op="max")
-        signum, is_bad = seen.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        signum, is_bad = seen.tolist()
         if is_bad:
             self._refuse(trainer, "train/loss is")
         return signum or None

@@ -38,8 +38,8 @@ class GenerationWriter(PredictionWriter):
         write_csv(table, self.output_dir / "quality.csv")
         Console().print(_quality(table))
         writer = getattr(trainer.logger, "experiment", None)
-        if hasattr(writer, "add_text"):
-            writer.add_text("generate/quality", _markdown(table), 0)  # pyright: ignore
+        if writer is not None and hasattr(writer, "add_text"):
+            writer.add_text("generate/quality", _markdown(table), 0)
         metrics: dict[str, float] = {"generate/num_texts": len(rows)}
         for entry in table:
             for measure in ("perplexity", "distinct_2", "tokens_per_second"):

@@ -55,8 +55,9 @@ class InversionWriter(PredictionWriter):
         self._module = pl_module
         if not (self.show_progress and trainer.is_global_zero):
             return
-        total = sum(len(group) for group in trainer.predict_dataloaders.dataset)  # pyright: ignore
-        self._progress = Progress(
+        groups: Any = trainer.predict_dataloaders
+        total = sum(len(group) for group in groups.dataset)
+        progress = self._progress = Progress(
             TextColumn("identified {task.fields[exact]}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -64,17 +65,17 @@ class InversionWriter(PredictionWriter):
             TimeElapsedColumn(),
             console=Console(stderr=True),
         )
-        task = self._progress.add_task("invert", total=total, exact=0, cosine=0.0)
-        self._progress.start()
+        task = progress.add_task("invert", total=total, exact=0, cosine=0.0)
+        progress.start()
         state = {"exact": 0}
 
         def advance(done: int, exact: int, cosine: float) -> None:
             state["exact"] += exact
-            self._progress.update(task, advance=done, exact=state["exact"])  # pyright: ignore
+            progress.update(task, advance=done, exact=state["exact"])
             if not done:
-                self._progress.update(task, cosine=cosine)  # pyright: ignore
+                progress.update(task, cosine=cosine)
 
-        pl_module.on_progress = advance  # pyright: ignore[reportAttributeAccessIssue]
+        pl_module.on_progress = advance  # pyright: ignore[reportArgumentType]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
@@ -97,7 +98,7 @@ class InversionWriter(PredictionWriter):
         if logger is not None and hasattr(logger, "experiment"):
             for row in rows:
                 for evaluations, cosine in row["trace"]:
-                    logger.experiment.add_scalar(  # pyright: ignore[reportAttributeAccessIssue]
+                    logger.experiment.add_scalar(
                         f"invert/cosine/{row['index']:03d}", cosine, evaluations
                     )
         num, exact = len(rows), [row for row in rows if row["exact"]]

@@ -109,8 +109,8 @@ class PredictionWriter(Callback):
         self._num_written, self._is_finished = 0, False
         self._num_done = len(done)
         # A rank may have nothing left to do while another has.
-        if trainer.datamodule is not None:  # pyright: ignore[reportAttributeAccessIssue]
-            trainer.datamodule.allow_zero_length_dataloader_with_multiple_devices = True  # pyright: ignore
+        if trainer.datamodule is not None:
+            trainer.datamodule.allow_zero_length_dataloader_with_multiple_devices = True
         if done:
             rank_zero_info(f"resuming: {len(done)} rows of {self.filename} are there already")
             trainer.datamodule.skip(done)  # pyright: ignore[reportOptionalMemberAccess]

@@ -35,7 +35,7 @@ class SolutionWriter(PredictionWriter):
         if not num:
             return None
         if trainer.logger is not None and hasattr(trainer.logger, "experiment"):
-            trainer.logger.experiment.add_text(  # pyright: ignore[reportAttributeAccessIssue]
+            trainer.logger.experiment.add_text(
                 "test/predictions", self._table(rows), trainer.global_step
             )
         return {

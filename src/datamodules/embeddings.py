@@ -191,4 +191,4 @@ class Embeddings(LightningDataModule):
             }
 
         size = self.batch_size or max(1, len(mine))
-        return DataLoader(mine, batch_size=size, collate_fn=collate)  # pyright: ignore
+        return DataLoader(mine, batch_size=size, collate_fn=collate)  # pyright: ignore[reportArgumentType]

@@ -130,12 +130,12 @@ class LadderTexts(LightningDataModule):
             some = [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
             random.Random(f"{self.seed}/{start}").shuffle(some)
             batches += some
-        return DataLoader(batches, batch_size=None, collate_fn=_pad)  # pyright: ignore
+        return DataLoader(batches, batch_size=None, collate_fn=_pad)  # pyright: ignore[reportArgumentType]
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         size = 4 * self.batch_size
         batches = [self._validation[i : i + size] for i in range(0, len(self._validation), size)]
-        return DataLoader(batches, batch_size=None, collate_fn=_pad)  # pyright: ignore
+        return DataLoader(batches, batch_size=None, collate_fn=_pad)  # pyright: ignore[reportArgumentType]
 
     def _make(self, count: int) -> list[str]:
         lines = []

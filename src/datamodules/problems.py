@@ -253,7 +253,7 @@ class MathProblems(LightningDataModule):
         splits: tuple[Split, ...] = {
             "fit": ("train", "val"),
             "validate": ("val",),
-        }.get(stage, ("test",))  # type: ignore[assignment]
+        }.get(stage, ("test",))
         for split in splits:
             if split not in self._encoded:
                 self._load(split)

@@ -120,7 +120,7 @@ class Attribution(LightningModule):
     def setup(self, stage: str) -> None:
         spec = self.hparams["backbone"]
         self.vocab_size = int(load_config(spec).vocab_size)
-        texts = self.trainer.datamodule.texts  # pyright: ignore
+        texts = self.trainer.datamodule.texts
         for row in texts:
             if not row["error"]:
                 try:
@@ -204,7 +204,7 @@ class Attribution(LightningModule):
                 self._replacements,
                 self._human_ids,
             )
-            text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+            text = str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
             ids = self._encode(text)
         prompt_ids = self._encode(row["prompt"]) if self._uses_prompt and row["prompt"] else []
         # the prompt is context for the first tokens and is never scored itself
@@ -273,7 +273,7 @@ class Attribution(LightningModule):
     def _pieces(self, text: str, ids: Sequence[int]) -> list[str]:
         """Cut a text at its tokens' ends; tokens that share a character leave "" to the later."""
         if not self.tokenizer.is_fast:
-            return [self.tokenizer.decode([token]) for token in ids]
+            return [str(self.tokenizer.decode([token])) for token in ids]
         offsets = self.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )["offset_mapping"]

@@ -157,7 +157,7 @@ class Inversion(LightningModule):
         h, encoder = self.hparams, self.encoder
         assert encoder is not None
         encoder.to(self.device)
-        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        data = self.trainer.datamodule
         check_width(getattr(data, "dim", encoder.dim), encoder.dim, h.backbone["name"])
         if h.method != "hybrid":
             check_lengths(h.num_tokens, getattr(data, "num_rows", None), encoder.max_tokens)
@@ -311,7 +311,8 @@ class Inversion(LightningModule):
 
     def _load_fluency(self) -> Callable[[Sequence[str]], list[float]]:
         spec = self.hparams.language_model
-        model, tokenizer = load_causal_lm(spec).to(self.device), load_tokenizer(spec)
+        model = load_causal_lm(spec).to(self.device)  # pyright: ignore[reportArgumentType]
+        tokenizer = load_tokenizer(spec)
 
         def fluency(texts: Sequence[str]) -> list[float]:
             out = []
@@ -338,7 +339,7 @@ class Inversion(LightningModule):
             # Rows with the same embedding hold the same text: the first one's length is theirs.
             lengths = [h.num_tokens[rows[0]] for rows in batch["index"]]
             searcher = replace(searcher, num_tokens=lengths)
-        writers = [c for c in self.trainer.callbacks if hasattr(c, "write")]  # pyright: ignore
+        writers = [c for c in self.trainer.callbacks if hasattr(c, "write")]
         background = (self._unrelated @ targets.T).mean(0).tolist()
         rows: list[dict[str, Any]] = []
 
@@ -346,7 +347,7 @@ class Inversion(LightningModule):
             new = self.rows_of(result, batch["index"][result.index], background[result.index])
             rows.extend(new)
             if writers:
-                writers[0].write(new)  # pyright: ignore[reportAttributeAccessIssue]
+                writers[0].write(new)
             if self.on_progress:
                 self.on_progress(len(new), sum(row["exact"] for row in new), 0.0)
 

@@ -107,7 +107,7 @@ class MiniCLIP(LightningModule):
     def on_fit_start(self) -> None:
         """Encode all phrases with the teacher once, and begin with the teacher's words."""
         h = self.hparams
-        phrases: Sequence[str] = self.trainer.datamodule.phrases  # pyright: ignore
+        phrases: Sequence[str] = self.trainer.datamodule.phrases
         path = Path(h.teacher_cache)
         teacher = load_clip(h.teacher)
         encoder = TextEncoder(teacher.model.to(self.device), teacher.tokenizer)

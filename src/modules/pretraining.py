@@ -110,7 +110,7 @@ class Pretraining(LightningModule):
     def configure_model(self) -> None:
         if self.model is not None:
             return
-        self.tokenizer = self.trainer.datamodule.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+        self.tokenizer = self.trainer.datamodule.tokenizer
         start = self.hparams["start"]
         if start is None:
             self.model = self._new_model()
@@ -268,7 +268,7 @@ def with_encoder_layers(
     )
     copied = range(2 * old - num_layers, old)
     sources = [(k, False) for k in range(old)] + [(k, True) for k in copied]
-    for block, (k, is_copy) in zip(grown.encoder.block, sorted(sources), strict=True):
+    for block, (k, is_copy) in zip(_blocks(grown), sorted(sources), strict=True):
         own = block.state_dict()
         own |= {name: v for name, v in model.encoder.block[k].state_dict().items() if name in own}
         block.load_state_dict(own)
@@ -316,14 +316,19 @@ def with_heads(model: T5ForConditionalGeneration, num_heads: int) -> T5ForCondit
             value[: given.shape[0]] = given
     new = slice(old * size, None)
     with torch.no_grad():
-        for block in grown.encoder.block:
+        for block in _blocks(grown):
             attention, norm = block.layer[0].SelfAttention, block.layer[0].layer_norm
             # Keys of a normalised state have about this squared length.
             length = size * norm.weight.square().mean()
             attention.q.weight[new] = attention.k.weight[new] * SAME_WORD_SCORE / length
-        bias = grown.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        bias = _blocks(grown)[0].layer[0].SelfAttention.relative_attention_bias.weight
         bias[0, old:] = SELF_BIAS
     return grown
+
+
+def _blocks(model: T5ForConditionalGeneration) -> list[Any]:
+    """Return the encoder's blocks, whose attributes are known only at run time."""
+    return list(model.encoder.block)
 
 
 def _initial_rms(name: str, config: T5Config) -> float:

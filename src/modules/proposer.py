@@ -88,7 +88,7 @@ class Proposer(Inversion):
         table = self.load_table()
         fresh = build_proposer(encoder, table, self.config).to(self.device)
         self.proposer.table, self.proposer.embeddings = fresh.table, fresh.embeddings
-        self._prepare(self.trainer.datamodule.phrases)  # pyright: ignore
+        self._prepare(self.trainer.datamodule.phrases)
         vocab = table.shape[0]
         counts = torch.zeros(vocab, dtype=torch.float64)
         for ids in self.tokens:

@@ -76,7 +76,7 @@ class WatermarkedGeneration(LightningModule):
         self.model: Any = None
 
     def setup(self, stage: str) -> None:
-        hparams, data = self.hparams, self.trainer.datamodule  # pyright: ignore
+        hparams, data = self.hparams, self.trainer.datamodule
         unknown = [scheme for scheme in data.schemes if scheme not in SCHEMES]
         if unknown:
             raise ValueError(

@@ -294,7 +294,7 @@ class CountReport:
 
 #: The literature's symbols, for a narrow table.
 _SYMBOLS = {"rank": "r=", "bottleneck_dim": "m=", "num_virtual_tokens": "l="}
-_PLACES = (
+_PLACES: tuple[str, ...] = (
     "encoder self",
     "encoder ff",
     "decoder self",

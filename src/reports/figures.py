@@ -34,7 +34,7 @@ DASHES: tuple[Any, ...] = (
 #: A sequential map that is monotone in lightness.
 SEQUENTIAL = "cividis"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,

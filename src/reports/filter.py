@@ -116,7 +116,7 @@ class FilterReport:
                 f"backbone {clip.name!r} reads texts only; choose one with an image tower, "
                 "for example backbone=mini_clip."
             )
-        width = int(clip.model.visual.output_dim)  # pyright: ignore
+        width = int(clip.model.visual.output_dim)
         if width != self.filter.concepts.shape[1]:
             raise ValueError(
                 f"the filter's embeddings have {self.filter.concepts.shape[1]} dimensions, "
@@ -243,9 +243,9 @@ class FilterReport:
         curves = {"texts": error_rates(own, far.flatten())}
         if cosines is not None and any(c in secrets for c in captions):
             related = torch.zeros_like(cosines, dtype=torch.bool)
-            for row, caption in enumerate(captions):  # pyright: ignore
+            for i, caption in enumerate(captions):
                 if caption in secrets:
-                    related[row, secrets.index(caption)] = True
+                    related[i, secrets.index(caption)] = True
             seen = {secrets.index(c) for c in captions if c in secrets}
             columns = sorted(seen)
             near, away = cosines[related], cosines[:, columns][~related[:, columns]]
@@ -297,7 +297,7 @@ class FilterReport:
     def _cosines(self, clip: Clip, texts: Sequence[str]) -> Tensor:
         """Cosines of texts to every concept: (n, k)."""
         with torch.no_grad():
-            z = clip.model.encode_text(clip.tokenizer(list(texts)))  # pyright: ignore
+            z = clip.model.encode_text(clip.tokenizer(list(texts)))
         return F.normalize(z.float(), dim=-1) @ self.filter.concepts.T
 
     def _draw(self, samples: Mapping[str, Tensor], curves: Mapping[str, Any]) -> None:
@@ -439,7 +439,7 @@ def encode_images(
     def flush() -> None:
         if waiting:
             with torch.no_grad():
-                rows.append(clip.model.encode_image(torch.stack(waiting)).float())  # pyright: ignore
+                rows.append(clip.model.encode_image(torch.stack(waiting)).float())
             waiting.clear()
 
     for file in files:
@@ -452,7 +452,7 @@ def encode_images(
         if len(waiting) == batch_size:
             flush()
     flush()
-    z = torch.cat(rows) if rows else torch.empty(0, int(clip.model.visual.output_dim))  # pyright: ignore
+    z = torch.cat(rows) if rows else torch.empty(0, int(clip.model.visual.output_dim))
     return z, readable, unreadable
 
 

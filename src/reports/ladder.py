@@ -184,7 +184,7 @@ class ScalingLadder:
                 f"{self.path} has runs of {others[0]!r}, which is none of this ladder's sizes; "
                 "choose another folder."
             )
-        return table.to_dict("records")  # pyright: ignore[reportReturnType]
+        return table.to_dict("records")
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ Files: ``prompt.csv`` (a line for each cell), ``significance.csv`` and ``heatmap
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +119,14 @@ def summarize(rows: Iterable[Mapping[str, Any]]) -> list[CellResult]:
         accuracy = low = high = unparsable = tokens = None
         if error is None:
             accuracy = num_correct / len(cell)
-            low, high = proportion_confint(num_correct, len(cell), method="wilson")
+            interval = proportion_confint(num_correct, len(cell), method="wilson")
+            low, high = np.array(interval).tolist()
             unparsable = sum(row["parsed"] is None for row in cell) / len(cell)
             tokens = sum(row["num_tokens"] for row in cell) / len(cell)
         results.append(
             CellResult(
                 model, strategy, num_shots, len(cell), num_correct, accuracy,
-                None if low is None else float(low), None if high is None else float(high),
-                unparsable, tokens, sum(row["seconds"] for row in cell),
+                low, high, unparsable, tokens, sum(row["seconds"] for row in cell),
                 sum(row.get("num_examples_dropped", 0) for row in cell), error,
             )
         )  # fmt: skip
@@ -154,11 +154,14 @@ def compare(rows: Iterable[Mapping[str, Any]]) -> list[Comparison]:
         lost = sum(baseline[p] and not solved[p] for p in solved if p in baseline)
         p_value = float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)
         difference = (gained - lost) / len(solved)
-        found.append((model, strategy, num_shots, difference, gained, lost, min(p_value, 1.0)))
+        p_value = min(p_value, 1.0)
+        found.append(
+            Comparison(model, strategy, num_shots, difference, gained, lost, p_value, p_value)
+        )
     if not found:
         return []
-    corrected = multipletests([item[-1] for item in found], method="holm")[1]
-    return [Comparison(*item, float(p)) for item, p in zip(found, corrected)]
+    corrected = np.array(multipletests([item.p_value for item in found], method="holm")[1])
+    return [replace(item, p_holm=p) for item, p in zip(found, corrected.tolist(), strict=True)]
 
 
 def write_study(
@@ -268,7 +271,7 @@ def draw_heatmap(
             else:
                 item = against.get(r.key)
                 star = "*" if item and item.p_holm < LEVEL else ""
-                text = f"{100 * r.accuracy:.0f}{star}\n{100 * r.low:.0f}-{100 * r.high:.0f}"  # pyright: ignore
+                text = f"{100 * r.accuracy:.0f}{star}\n{100 * r.low:.0f}-{100 * r.high:.0f}"
                 ink = ink_on(colors(r.accuracy / top))
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     labels = [strategy.replace("_", " ") + (f"\nk = {k}" if k else "") for strategy, k in columns]
@@ -277,7 +280,7 @@ def draw_heatmap(
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=axes, pad=0.02, format=lambda v, _: f"{100 * v:.3g} %")
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.outline.set_visible(False)
     axes.set_title(
         "Answer accuracy in % with its 95 % interval (* differs from zero-shot)", fontsize=9
     )

@@ -136,7 +136,7 @@ def draw_confusion(matrix: NDArray[np.int64]) -> Figure:
     shares = shown / np.maximum(1, shown.sum(axis=1, keepdims=True))
     image = axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(shown):
-        ink = ink_on(image.cmap(image.norm(shares[i, j])))
+        ink = ink_on(tuple(image.cmap(image.norm(shares[i, j]))))
         axes.text(j, i, str(count), ha="center", va="center", color=ink, fontsize=10)
     names = [TITLES[scheme] for scheme in SCHEMES]
     axes.set_xticks(range(shown.shape[1]), [*names, "undecided"][: shown.shape[1]])

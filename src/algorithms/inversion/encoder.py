@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Ids = tuple[int, ...]
 
@@ -231,7 +231,7 @@ class TextEncoder:
         projection = tower.text_projection
         if projection is None:
             return x
-        return projection(x) if callable(projection) else x @ projection
+        return projection(x) if isinstance(projection, nn.Module) else x @ projection
 
     def _padded(self, rows: Tensor) -> Tensor:
         """Run a tower that needs its full context; padding embeddings stay the table's."""

@@ -40,6 +40,9 @@ class GapProposer(nn.Module):
         ``table`` and ``token_embeddings`` come from the encoder and are not saved.
     """
 
+    table: Tensor
+    embeddings: Tensor
+
     def __init__(
         self,
         table: Tensor,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.special import betaln, gammaln, logsumexp
+from scipy.special import betaln, gammaln
 from scipy.stats import binom
 from torch import Tensor
 
@@ -349,15 +349,15 @@ def count_log_likelihoods(
     rates, weights = np.array(LEAK_RATES), np.log(LEAK_WEIGHTS)
     unmarked = _log_binomial(g, n, probability)
     with_e = _log_beta_binomial(k, m, E_SHARE, E_CONCENTRATION)
-    without_e = logsumexp(
+    without_e = np.logaddexp.reduce(
         _log_binomial(k[:, None], m[:, None], rates / 4) + weights, axis=1
     )  # an edited token brings an e in about a quarter of its letters' places
     # a broken pair is green by chance
-    hard = logsumexp(
+    hard = np.logaddexp.reduce(
         _log_binomial(g[:, None], n[:, None], 1 - rates * (1 - probability)) + weights, axis=1
     )
     biases = BIAS_GRID if bias is None else (bias,)
-    soft = logsumexp(
+    soft = np.logaddexp.reduce(
         [
             _log_beta_binomial(g, n, expected_green(probability, b), TEXT_CONCENTRATION)
             for b in biases
@@ -370,7 +370,7 @@ def count_log_likelihoods(
 def posterior(log_likelihoods: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn log-likelihoods (num_texts, 4) into probabilities under equal prior odds."""
     log_likelihoods = np.asarray(log_likelihoods)
-    return np.exp(log_likelihoods - logsumexp(log_likelihoods, axis=1, keepdims=True))
+    return np.exp(log_likelihoods - np.logaddexp.reduce(log_likelihoods, axis=1, keepdims=True))
 
 
 def assign_with_totals(

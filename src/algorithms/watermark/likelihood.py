@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from torch import Tensor
 
 from src.algorithms.watermark.detection import BIAS_GRID
@@ -128,8 +127,12 @@ def token_statistics(
         columns[3].append(no_e_mass.clamp(tiny, 1.0).log())
         columns[4].append(green.gather(1, picked[:, None])[:, 0])
         columns[5].append(with_e[picked])
-    arrays = [torch.cat(column).cpu().numpy() if column else np.empty(0) for column in columns]
-    return TokenStatistics(*arrays[:4], arrays[4].astype(bool), arrays[5].astype(bool))
+    log_prob, log_green, log_red, log_no_e, is_green, has_e = (
+        torch.cat(column).cpu().numpy() if column else np.empty(0) for column in columns
+    )
+    return TokenStatistics(
+        log_prob, log_green, log_red, log_no_e, is_green.astype(bool), has_e.astype(bool)
+    )
 
 
 def model_logits(
@@ -238,8 +241,8 @@ def scheme_log_likelihoods(
         np.log(FLUENT_SHARE) + s.log_prob, np.log1p(-FLUENT_SHARE) - np.log(vocab_size)
     )
     joint = _forward(marked, orphaned, replaced, rates, broken, context_width) + weights
-    by_tilt = logsumexp(joint, axis=1)
-    soft = logsumexp(by_tilt[3:]) - np.log(len(biases))
+    by_tilt = np.logaddexp.reduce(joint, axis=1)
+    soft = np.logaddexp.reduce(by_tilt[3:]) - np.log(len(biases))
     return np.array([by_tilt[0], by_tilt[1], by_tilt[2], soft])
 
 
@@ -248,7 +251,7 @@ def _tilt(
     log_mass: NDArray[np.float64],
     log_rest: NDArray[np.float64],
     penalty: float,
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating]:
     """Log-ratio of marked to unmarked probability, for the tilt of :func:`tilted_log_probs`."""
     return -penalty * ~is_favoured - np.logaddexp(log_mass, log_rest - penalty)
 
