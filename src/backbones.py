@@ -314,7 +314,7 @@ def load_clip(spec: Spec) -> Clip:
     from open_clip.model import CLIP, CLIPTextCfg, CustomTextCLIP
     from open_clip.transform import image_transform
 
-    name, pretrained = str(spec.get("model", "")), str(spec.get("pretrained") or "")
+    name, pretrained = str(spec.get("model") or ""), str(spec.get("pretrained") or "")
     has_vision = True
     if spec.get("text") == "hf":
         folder = local_folder(spec)

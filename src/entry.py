@@ -220,8 +220,8 @@ def _quiet() -> None:
 
 
 _FOLDER = (
-    "the run's folder {} cannot be written to ({}); choose another with paths.output_dir=FOLDER or "
-    "hydra.run.dir=FOLDER."
+    "the run's folder {} cannot be written to ({}); choose another with hydra.run.dir=FOLDER, for "
+    "a sweep with hydra.sweep.dir=FOLDER."
 )
 
 

@@ -31,8 +31,8 @@ def argument_kinds(made: Callable[..., Any]) -> dict[str, Any]:
 def is_of_kind(value: Any, kind: Any) -> bool:
     """Say whether a value is a number, text, or list of these, where ``kind`` asks for one.
 
-    What YAML reads in more ways than one passes as either: 1e4 as a whole number, 1 as true, 7 as a
-    text. Of any other annotation every value is.
+    What YAML may read either way passes: 1e4 as a whole number, a whole number as true or false
+    (and back), 7 as a text. An annotation of any other kind takes every value.
 
     Args:
         value: A value as YAML gives it.

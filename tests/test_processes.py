@@ -96,5 +96,5 @@ def test_a_full_disk_is_found_before_the_work(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     cfg = OmegaConf.create({"paths": {"output_dir": str(tmp_path)}, "seed": 0})
-    with pytest.raises(ValueError, match=r"cannot be written to \(No space left.*output_dir=FOLDE"):
+    with pytest.raises(ValueError, match=r"cannot be written to \(No space left.*run\.dir=FOLDER"):
         entry._prepare(cfg)

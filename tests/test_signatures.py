@@ -57,7 +57,7 @@ def test_values_and_kinds(value: Any, kind: Any, fits: bool) -> None:
     ("kind", "words"),
     [
         (int | None, "a whole number or null"),
-        (float | int | float, "a number or a whole number"),
+        (list[int] | Sequence[int], "a list, each a whole number"),
         (Sequence[float] | None, "a list, each a number or null"),
         (bool, "true or false"),
         (Derived, "something else"),

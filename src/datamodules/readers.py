@@ -24,6 +24,7 @@ Left out on purpose: systems of equations, answers that are not one number (rati
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import logging
 import os
@@ -410,7 +411,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     # Object by object, so that an error can name its line.
     position = start.end()
     while True:
-        position = re.compile(r"[\s,]*").match(text, position).end()  # type: ignore[union-attr]
+        position = re.compile(r"[\s,]*").match(text, position).end()  # pyright: ignore[reportOptionalMemberAccess]
         if position >= len(text) or text[position] == "]":
             return
         line = text.count("\n", 0, position) + 1
@@ -455,7 +456,7 @@ def _xml_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
-        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+        parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise DataError(
             f"{path} is a parquet file, which needs the package pyarrow (pip install pyarrow); "
@@ -672,7 +673,7 @@ def read_gsm_symbolic(num_problems: int, seed: int) -> list[Problem]:
         DataError: If the package ``reasoning_gym`` is not installed.
     """
     try:
-        import reasoning_gym  # pyright: ignore[reportMissingImports]
+        reasoning_gym = importlib.import_module("reasoning_gym")
     except ImportError as error:
         raise DataError(
             "data=gsm_symbolic needs the package reasoning-gym, which is not installed: "

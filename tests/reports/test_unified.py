@@ -41,6 +41,17 @@ def test_every_method_equals_alpha_h_plus_lambda_dh(tmp_path: Path) -> None:
     assert (tmp_path / "unified.png").stat().st_size > 10_000
 
 
+def test_methods_that_miss_their_formula_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.reports.unified.TOLERANCE", 0.0)
+    report = UnifiedReport(
+        str(tmp_path), t5_spec(tmp_path), METHODS, console=Console(file=io.StringIO())
+    )
+    with pytest.raises(RuntimeError, match=r"formula: .*dora by .*, prefix_tuning by \d"):
+        report()
+
+
 def test_what_has_no_such_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="full has no form"):
         UnifiedReport(str(tmp_path), t5_spec(tmp_path), {"full": FullFineTuningSpec()})
