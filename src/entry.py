@@ -260,7 +260,10 @@ def _build(
     else:
         model = instantiate(cfg.model, _convert_="all")
     callbacks = [
-        instantiate(callback, _convert_="all") for callback in cfg.callbacks.values() if callback
+        instantiate(callback, _convert_="all")
+        for callback in cfg.callbacks.values()
+        # Of training's callbacks, which evaluation has not, an experiment's settings remain.
+        if callback and "_target_" in callback
     ]
     logger = instantiate(cfg.logger, _convert_="all") if cfg.get("logger") else False
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, _convert_="all")
