@@ -198,4 +198,4 @@ def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     done = run("eval.py", f"paths.output_dir={blocked}/run", f"hydra.run.dir={tmp_path}/hydra")
     assert done.returncode == 2
     assert "cannot be written to" in done.stderr
-    assert "paths.output_dir=FOLDER" in done.stderr
+    assert "hydra.run.dir=FOLDER" in done.stderr
