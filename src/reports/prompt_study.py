@@ -152,9 +152,8 @@ def compare(rows: Iterable[Mapping[str, Any]]) -> list[Comparison]:
             continue
         gained = sum(solved[p] and not baseline[p] for p in solved if p in baseline)
         lost = sum(baseline[p] and not solved[p] for p in solved if p in baseline)
-        p_value = float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)
+        p_value = min(float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue), 1.0)
         difference = (gained - lost) / len(solved)
-        p_value = min(p_value, 1.0)
         found.append(
             Comparison(model, strategy, num_shots, difference, gained, lost, p_value, p_value)
         )
