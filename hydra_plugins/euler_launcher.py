@@ -81,7 +81,7 @@ class EulerLauncher(SlurmLauncher):
         shapes = {_shape(cfg) for cfg in configs}
         if len(shapes) > 1:
             raise CompactHydraException(
-                "Error: the jobs of one sweep ask for different numbers of devices or nodes; give "
+                "the jobs of one sweep ask for different numbers of devices or nodes; give "
                 "them in separate sweeps."
             )
         num_nodes, num_tasks, uses_gpu = shapes.pop()
@@ -137,7 +137,7 @@ class EulerLauncher(SlurmLauncher):
     ) -> list[Any]:
         if shutil.which("sbatch") is None:
             raise CompactHydraException(
-                "Error: hydra/launcher=euler needs Slurm's sbatch, which is not on this machine; "
+                "hydra/launcher=euler needs Slurm's sbatch, which is not on this machine; "
                 "log in to the cluster, or look at the job file with euler.dry_run=true."
             )
         import submitit
@@ -153,7 +153,7 @@ class EulerLauncher(SlurmLauncher):
         except submitit.core.utils.FailedJobError as error:
             reason = [line for line in str(error).splitlines() if line.strip()][-1]
             raise CompactHydraException(
-                f"Error: Slurm refuses the job ({reason.strip()}); change euler.gpu, euler.time, "
+                f"Slurm refuses the job ({reason.strip()}); change euler.gpu, euler.time, "
                 "euler.mem_per_cpu or euler.account, and look at it with euler.dry_run=true."
             ) from error
 
@@ -164,7 +164,7 @@ class EulerLauncher(SlurmLauncher):
         path = path if path.is_absolute() else PROJECT_ROOT / path
         if not path.is_file():
             raise CompactHydraException(
-                f"Error: euler.cluster_file={path} does not exist; it says which modules, virtual "
+                f"euler.cluster_file={path} does not exist; it says which modules, virtual "
                 "environment and caches this cluster has (see scripts/euler/cluster.sh)."
             )
         return path
@@ -182,7 +182,7 @@ class EulerLauncher(SlurmLauncher):
         if shown.returncode:
             reason = (shown.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise CompactHydraException(
-                f"Error: {self._cluster_file()} fails on this node ({reason}); correct it, or run "
+                f"{self._cluster_file()} fails on this node ({reason}); correct it, or run "
                 "scripts/euler/setup.sh if the virtual environment is gone."
             )
         found = dict(item.split("=", 1) for item in shown.stdout.split("\0") if "=" in item)
@@ -195,7 +195,7 @@ def _shape(cfg: DictConfig) -> tuple[int, int, bool]:
     devices = trainer.get("devices", 1)
     if not isinstance(devices, int) or devices < 1:
         raise CompactHydraException(
-            f"Error: trainer.devices={devices} leaves open how many tasks a job needs; give a "
+            f"trainer.devices={devices} leaves open how many tasks a job needs; give a "
             "number, such as trainer.devices=2."
         )
     uses_gpu = trainer.get("accelerator", "auto") != "cpu"
@@ -211,7 +211,7 @@ def _minutes(time: str | int) -> int:
     if str(time).isdigit() and int(time):
         return int(time)
     raise CompactHydraException(
-        f"Error: euler.time={time} is no duration; give minutes, or 4:00:00, or 1-12:00:00."
+        f"euler.time={time} is no duration; give minutes, or 4:00:00, or 1-12:00:00."
     )
 
 
@@ -230,11 +230,11 @@ def _require_gpu_type(kind: str, num_gpus: int) -> None:
     if not counts:
         names = ", ".join(sorted({name for name, _ in found}))
         raise CompactHydraException(
-            f"Error: euler.gpu={kind} is no GPU type of this cluster; choose one of: {names}."
+            f"euler.gpu={kind} is no GPU type of this cluster; choose one of: {names}."
         )
     if num_gpus > max(counts):
         raise CompactHydraException(
-            f"Error: trainer.devices asks for {num_gpus} {kind} on one node, none has more "
+            f"trainer.devices asks for {num_gpus} {kind} on one node, none has more "
             f"than {max(counts)}; use fewer devices and trainer.num_nodes=2 or more."
         )
 
@@ -256,7 +256,7 @@ def _require_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise CompactHydraException(
-            f"Error: the sweep's folder {folder} cannot be written to ({error.strerror}); choose "
+            f"the sweep's folder {folder} cannot be written to ({error.strerror}); choose "
             "another with hydra.sweep.dir=FOLDER."
         ) from error
 
@@ -271,7 +271,7 @@ def _require_inputs(cfg: DictConfig) -> None:
         is_file = isinstance(value, str) and (value[:1] in "/.~" or Path(value).suffix)
         if is_file and not Path(value).expanduser().exists():
             raise CompactHydraException(
-                f"Error: {key}={value} does not exist; if it lay on scratch space, it was deleted "
+                f"{key}={value} does not exist; if it lay on scratch space, it was deleted "
                 "after two weeks: put it there again, or give another path."
             )
 
@@ -295,7 +295,7 @@ def _require_cached(spec: DictConfig, environment: Mapping[str, str]) -> None:
     ]
     if not whole:
         raise CompactHydraException(
-            f"Error: backbone {spec.get('name')!r} ({name}) is not, or not whole, in the cache "
+            f"backbone {spec.get('name')!r} ({name}) is not, or not whole, in the cache "
             f"{home} that the job reads; fetch it first with scripts/euler/setup.sh --prefetch "
             f"{spec.get('name')}, or let the job fetch it with euler.require_cached=false."
         )
