@@ -9,7 +9,6 @@ Batches come from ``src/datamodules/embeddings.py``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from src.algorithms.inversion import search
@@ -32,6 +31,7 @@ from src.algorithms.inversion.moves import Vocabulary
 from src.algorithms.inversion.priors import Dictionary, rank_near_ties, word_prior
 from src.algorithms.inversion.proposer import GapProposer
 from src.backbones import PROJECT_ROOT, load_causal_lm, load_clip, load_tokenizer
+from src.modules.embedding_cache import read_or_encode, weights_digest
 
 log = logging.getLogger(__name__)
 
@@ -212,14 +212,8 @@ class Inversion(LightningModule):
         return Vocabulary(encoder, table, None, prior, phrases)
 
     def fingerprint(self) -> str:
-        """Tell this encoder's weights from others of the same name: a hash of parts of them."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._model.state_dict().items()):
-            if "visual" not in name and tensor.is_floating_point():
-                flat = tensor.detach().flatten()
-                part = flat[:: max(1, flat.numel() // 32)].float().cpu().contiguous()
-                digest.update(name.encode() + part.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Tell this encoder's weights from others of the same name."""
+        return weights_digest(self._model)
 
     def load_table(self) -> Tensor:
         """Read the table of one-token embeddings from the cache, or make it: (vocab, dim).
@@ -231,21 +225,13 @@ class Inversion(LightningModule):
         assert encoder is not None
         end = "" if h.precision == "float32" else f"-{h.precision}"
         path = Path(h.cache_dir) / f"tokens-{name}-{self.fingerprint()}{end}.safetensors"
-        if path.is_file():
-            table = load_file(path)["table"].float().to(self.device)
-            what = "read"
-        else:
-            log.info(f"encoding every token of {name} once ...")
-            table = one_token_table(encoder, encoder.allowed_ids())
-            if self.trainer.is_global_zero:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_suffix(".tmp")
-                save_file({"table": table.cpu().contiguous()}, str(temporary))
-                temporary.replace(path)
-            what = "wrote"
-        size = path.stat().st_size / 1e6 if path.is_file() else 0.0
-        log.info(f"one-token table: {what} {path} ({size:.0f} MB)")
-        return table
+        table = read_or_encode(
+            path,
+            f"one-token table of {name}",
+            lambda: {"table": one_token_table(encoder, encoder.allowed_ids())},
+            write=self.trainer.is_global_zero,
+        )["table"]
+        return table.float().to(self.device)
 
     def load_proposer(self, table: Tensor | None) -> GapProposer | None:
         """Find the proposer of this encoder: the given file, else the cache's, else the shipped.

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from src.algorithms.inversion.encoder import TextEncoder
 from src.backbones import load_clip
+from src.modules.embedding_cache import digest_of, read_or_encode, weights_digest
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -35,7 +36,7 @@ class MiniCLIP(LightningModule):
 
     Args:
         teacher: The spec of the text encoder that is distilled.
-        teacher_cache: File for the teacher's embeddings of all phrases (170 MB for 175,000).
+        cache_dir: Folder for the teacher's embeddings of all phrases (170 MB for 175,000).
         embed_dim: Width of the joint space; the teacher's, so that cosines carry over.
         text_width: Width of the text tower.
         text_layers: Its layers.
@@ -49,7 +50,7 @@ class MiniCLIP(LightningModule):
     def __init__(
         self,
         teacher: Mapping[str, Any],
-        teacher_cache: str,
+        cache_dir: str,
         embed_dim: int = 384,
         text_width: int = 128,
         text_layers: int = 4,
@@ -108,19 +109,16 @@ class MiniCLIP(LightningModule):
         """Encode all phrases with the teacher once, and begin with the teacher's words."""
         h = self.hparams
         phrases: Sequence[str] = self.trainer.datamodule.phrases
-        path = Path(h.teacher_cache)
         teacher = load_clip(h.teacher)
         encoder = TextEncoder(teacher.model.to(self.device), teacher.tokenizer)
-        if path.is_file():
-            known = torch.load(path, weights_only=True)
-        else:
-            known = torch.empty(0, encoder.dim, dtype=torch.float16)
-        if len(known) < len(phrases):
-            fresh = [encoder.tokenize(p)[: encoder.max_tokens] for p in phrases[len(known) :]]
-            known = torch.cat([known, encoder.encode_ids(fresh).half().cpu()])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(known, path)
-        self._teacher_z = known
+        tokens = [encoder.tokenize(p)[: encoder.max_tokens] for p in phrases]
+        made_of = f"{weights_digest(teacher.model)}-{digest_of(tokens)}"
+        self._teacher_z = read_or_encode(
+            Path(h.cache_dir) / f"teacher-{h.teacher['name']}-{made_of}.safetensors",
+            f"the teacher's embeddings of {len(phrases)} phrases",
+            lambda: {"z": encoder.encode_ids(tokens).half()},
+            write=self.trainer.is_global_zero,
+        )["z"]
         if self.global_step == 0:
             self._copy_words(encoder)
 

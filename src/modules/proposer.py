@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from src.algorithms.inversion.encoder import Ids
@@ -27,6 +26,7 @@ from src.algorithms.inversion.proposer import (
     proposal_loss,
     training_gaps,
 )
+from src.modules.embedding_cache import digest_of, read_or_encode, write_tensors
 from src.modules.inversion import Inversion, build_proposer
 
 log = logging.getLogger(__name__)
@@ -118,19 +118,17 @@ class Proposer(Inversion):
                     part, kept = draw_partial(ids, rng, noise)
                     self.pairs.append((i, kept, part))
         rng.shuffle(self.pairs)
-        name = f"phrases-{h.backbone['name']}-{self.fingerprint()}-{len(self.pairs)}.safetensors"
-        path = Path(h.cache_dir) / name
-        if path.is_file():
-            saved = load_file(path)
-        else:
-            log.info(f"encoding {len(self.tokens) + len(self.pairs)} phrases once ...")
-            saved = {
-                "whole": encoder.encode_ids(self.tokens).half().cpu(),
-                "part": encoder.encode_ids([p for _, _, p in self.pairs]).half().cpu(),
-            }
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(saved, str(path))
-        log.info(f"phrases: {path} ({path.stat().st_size / 1e6:.0f} MB)")
+        made_of = digest_of(self.tokens, self.pairs, h.precision)
+        name = f"phrases-{h.backbone['name']}-{self.fingerprint()}-{made_of}.safetensors"
+        saved = read_or_encode(
+            Path(h.cache_dir) / name,
+            f"{len(self.tokens) + len(self.pairs)} phrases and parts",
+            lambda: {
+                "whole": encoder.encode_ids(self.tokens).half(),
+                "part": encoder.encode_ids([part for _, _, part in self.pairs]).half(),
+            },
+            write=self.trainer.is_global_zero,
+        )
         self.whole, self.part = saved["whole"], saved["part"]
 
     # --------------------------------------------------------------- training
@@ -226,6 +224,5 @@ class Proposer(Inversion):
         }
         meta = {"fingerprint": self.fingerprint(), "config": json.dumps(self.config)}
         for path in (Path(folder) / name, Path(self.hparams.cache_dir) / name):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(weights, str(path), metadata=meta)
+            write_tensors(path, weights, meta)
             log.info(f"proposer: wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -14,13 +14,10 @@ from tests.tiny_clip import CAUSAL, EXPECTED_WARNINGS, write_bert
 pytestmark = EXPECTED_WARNINGS
 
 
-def test_it_trains_and_open_clip_loads_what_it_writes(tmp_path: Path) -> None:
-    teacher = {"name": "t", "family": "clip", "path": str(write_bert(tmp_path / "b")), "text": "hf"}
-    phrases = tmp_path / "phrases.txt"
-    phrases.write_text("a red cat\nthe old man sits\ntwo dog under a table\nhouse\n")
+def train(teacher: dict[str, Any], phrases: Path, cache: Path) -> tuple[MiniCLIP, Trainer]:
     model = MiniCLIP(
         teacher,
-        str(tmp_path / "teacher.pt"),
+        str(cache),
         embed_dim=32,
         text_width=32,
         text_layers=1,
@@ -38,8 +35,15 @@ def test_it_trains_and_open_clip_loads_what_it_writes(tmp_path: Path) -> None:
         enable_model_summary=False,
     )
     trainer.fit(model, datamodule=data)
+    return model, trainer
+
+
+def test_it_trains_and_open_clip_loads_what_it_writes(tmp_path: Path) -> None:
+    teacher = {"name": "t", "family": "clip", "path": str(write_bert(tmp_path / "b")), "text": "hf"}
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("a red cat\nthe old man sits\ntwo dog under a table\nhouse\n")
+    model, trainer = train(teacher, phrases, tmp_path / "cache")
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
-    assert (tmp_path / "teacher.pt").is_file()
     model.export(str(tmp_path / "out"))
     ours = load_clip({"name": "m", "family": "clip", "path": str(tmp_path / "out")})
     theirs = open_clip.create_model(f"local-dir:{tmp_path / 'out'}").eval()
@@ -50,6 +54,21 @@ def test_it_trains_and_open_clip_loads_what_it_writes(tmp_path: Path) -> None:
         mine = model.encode_texts(["a red cat", "house"])
         public = torch.nn.functional.normalize(ours.model.encode_text(rows), dim=-1)
     assert torch.allclose(mine, public, atol=5e-3)
+
+
+def test_each_list_of_phrases_has_its_own_teaching(tmp_path: Path) -> None:
+    teacher = {"name": "t", "family": "clip", "path": str(write_bert(tmp_path / "b")), "text": "hf"}
+    learned = {}
+    for name, lines in (("a", "a red cat\nhouse\n"), ("b", "house\na red cat\n"), ("c", "house\n")):
+        phrases = tmp_path / f"{name}.txt"
+        phrases.write_text(lines)
+        model, _ = train(teacher, phrases, tmp_path / "cache")
+        assert model._teacher_z is not None
+        learned[name] = model._teacher_z.float()
+    assert not torch.allclose(learned["a"][0], learned["a"][1], atol=1e-2)
+    torch.testing.assert_close(learned["b"], learned["a"].flip(0), atol=2e-3, rtol=0)
+    torch.testing.assert_close(learned["c"], learned["b"][:1], atol=2e-3, rtol=0)
+    assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -43,6 +44,13 @@ def test_a_trained_proposer_is_found_again(tmp_path: Path) -> None:
         assert json.loads(meta["config"]) == {"hidden_dim": 16, "neighbour_dim": 4}
         assert meta["fingerprint"] == model.fingerprint()
     assert len(list(cache.glob("phrases-tiny-*.safetensors"))) == 1
+    # Another seed draws other parts, as many: it must not read the first one's.
+    other = Proposer(spec, str(cache), precision="float32", seed=1, **settings)
+    trainer().fit(other, datamodule=Phrases(str(phrases), batch_size=8, steps=1))
+    assert other.pairs != model.pairs
+    assert other.encoder is not None
+    right = other.encoder.encode_ids([part for _, _, part in other.pairs])
+    torch.testing.assert_close(other.part.float(), right, atol=2e-3, rtol=0)
     # The search loads it; another encoder's weights leave it alone.
     user = Inversion(spec, str(cache))
     user.configure_model()
