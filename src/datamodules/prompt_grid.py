@@ -94,7 +94,9 @@ class PromptGrid(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
-        listed = [checkpoints] if isinstance(checkpoints, str) else list(checkpoints or [])
+        listed = [checkpoints] if isinstance(checkpoints, str) else checkpoints or []
+        # Rows of a cell that is named twice would count twice.
+        listed, models = list(dict.fromkeys(listed)), list(dict.fromkeys(models))
         if not strategies and not listed:
             raise ValueError("no strategy is chosen: give for example strategies=[zero_shot].")
         if not models and not listed:

@@ -8,6 +8,7 @@ the cells after it go on. Batch keys: see ``src/datamodules/prompt_grid.py``.
 from __future__ import annotations
 
 import gc
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -179,10 +180,13 @@ class _Prompted(_Asked):
                 for sample in range(samples)
             ],
         )
+        opening = template.cue.lstrip()
+        if template.answer_from == "text":  # a number of the cue is none that the model gave
+            opening = re.sub(r"\d", "", opening)
         rows = []
         for i, prompt in enumerate(prompts):
             mine = outputs[i * samples : (i + 1) * samples]
-            texts = [template.cue.lstrip() + output.text for output in mine]
+            texts = [opening + output.text for output in mine]
             answers = [read_answer(text, template.answer_from) for text in texts]
             vote = majority_vote(answers)
             row = _row(batch, i, vote.winner)
@@ -206,6 +210,7 @@ class _Adapted(_Asked):
     """A model adapted by train.py, asked in the form it was trained on."""
 
     def __init__(self, where: str, find_checkpoint: Callable[[str], Path] | None) -> None:
+        self.run = where
         path = find_checkpoint(where) if find_checkpoint is not None else Path(where)
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         data = saved.get("datamodule_hyper_parameters", {})
@@ -231,6 +236,7 @@ class _Adapted(_Asked):
             row = _row(batch, i, parsed)
             row |= {
                 "model": self.name,
+                "run": self.run,
                 "prompt": prompt,
                 "output": answer["output"],
                 "num_prompt_tokens": num_prompt_tokens[i],

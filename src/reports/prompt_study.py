@@ -98,6 +98,29 @@ class Comparison:
     p_holm: float
 
 
+def with_distinct_names(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Name adapted models after their runs too, where two runs of a backbone have one method.
+
+    Args:
+        rows: As for :func:`summarize`; an adapted model's hold its ``run``, a folder or file.
+    """
+    rows = list(rows)
+    runs: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if run := row.get("run"):
+            runs.setdefault(row["model"], {})[run] = None
+    names = {}
+    for model, paths in runs.items():
+        short = {path: Path(path).name for path in paths}
+        is_clear = len(set(short.values())) == len(paths)
+        for path in paths:
+            name = short[path] if is_clear else path
+            names[model, path] = f"{model} ({name})" if len(paths) > 1 else model
+    return [
+        {**row, "model": names.get((row["model"], row.get("run")), row["model"])} for row in rows
+    ]
+
+
 def group_rows(rows: Iterable[Mapping[str, Any]]) -> dict[Key, list[Mapping[str, Any]]]:
     """Sort rows into their cells, in the order in which the cells first appear."""
     cells: dict[Key, list[Mapping[str, Any]]] = {}
@@ -179,6 +202,7 @@ def write_study(
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     console = console or Console()
+    rows = with_distinct_names(rows)
     results, comparisons = summarize(rows), compare(rows)
     pd.DataFrame([asdict(result) for result in results]).to_csv(
         output_dir / "prompt.csv", index=False

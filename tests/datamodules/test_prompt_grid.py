@@ -105,6 +105,8 @@ def test_shots_replace_those_of_every_strategy_that_shows_examples() -> None:
 
 
 def test_adapted_models_are_cells_of_their_own() -> None:
+    made = grid({"z": {"question": "{question}"}}, checkpoints=["run", "other", "run"])
+    assert [cell.model for cell in made.cells[-2:]] == ["checkpoint:run", "checkpoint:other"]
     made = grid({"z": {"question": "{question}"}}, checkpoints=["run"])
     assert made.cells[-1].strategy == AS_TRAINED
     assert made.cells[-1].model == "checkpoint:run"

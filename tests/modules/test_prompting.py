@@ -13,7 +13,7 @@ import pytest
 import yaml
 from lightning.pytorch import Trainer
 
-from src.algorithms.prompting import PromptTemplate
+from src.algorithms.prompting import Generated, PromptTemplate
 from src.callbacks.prompt_report import PromptReport
 from src.datamodules.problems import MathProblems
 from src.datamodules.prompt_grid import PromptGrid
@@ -210,6 +210,21 @@ def test_prompts_are_byte_for_byte_the_stored_ones(tmp_path: Path) -> None:
     assert made == json.loads(STORED.read_text())
 
 
+@pytest.mark.parametrize(
+    ("output", "parsed"), [(" I do not know.", None), (" It is 3 more.", "3"), ("0 in all", "0")]
+)
+def test_a_number_of_the_cue_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, parsed: str | None
+) -> None:
+    def generate(model: Any, tokenizer: Any, prompts: list[Any], *rest: Any) -> list[Generated]:
+        return [Generated(output, 5) for _ in prompts]
+
+    monkeypatch.setattr("src.modules.prompting.generate", generate)
+    strategy = {"guided": {**STRATEGIES["zero_shot"], "cue": "\nSub-question 1:"}}
+    rows = study(tmp_path / "out", {"tiny_t5": t5_spec(tmp_path)}, strategy, num_test=2)
+    assert [(row["output"], row["parsed"]) for row in rows] == [(output, parsed)] * 2
+
+
 def test_long_prompts_lose_examples_and_are_counted(tmp_path: Path) -> None:
     spec = {**t5_spec(tmp_path), "max_prompt_tokens": 150}
     strategy = {"few_shot": {**STRATEGIES["few_shot"], "num_shots": [4]}}
@@ -268,3 +283,4 @@ def test_an_adapted_checkpoint_is_asked_as_it_was_trained(tmp_path: Path) -> Non
         ("tiny_t5 + lora", "as trained")
     }
     assert all("question" in row and row["prompt"] for row in adapted)
+    assert {row["run"] for row in adapted} == {str(path)}

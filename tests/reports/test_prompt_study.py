@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from scipy.stats import binom
 
-from src.reports.prompt_study import compare, summarize, write_study
+from src.reports.prompt_study import compare, summarize, with_distinct_names, write_study
 
 
 def cell(
@@ -63,6 +63,27 @@ def test_an_adapted_model_is_compared_with_its_bare_backbone() -> None:
     assert found.model == "t5 + lora"
     assert found.num_gained == 20
     assert compare(cell("other + lora", "as trained", 0, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("runs", "names"),
+    [
+        (["out/a", "out/b"], ["t5 + lora (a)", "t5 + lora (b)"]),
+        (["a/last", "b/last"], ["t5 + lora (a/last)", "t5 + lora (b/last)"]),
+        (["a/last"], ["t5 + lora"]),
+    ],
+)
+def test_two_runs_of_a_method_stay_apart(runs: list[str], names: list[str]) -> None:
+    rows = cell("t5", "zero_shot", 0, [])
+    for run in runs:
+        rows += cell(
+            "t5 + lora", "as_trained", 0, list(range(40)) if run == runs[0] else [], run=run
+        )
+    named = with_distinct_names(rows)
+    assert [(r.model, r.num_problems, r.num_correct) for r in summarize(named)] == [
+        ("t5", 40, 0), (names[0], 40, 40), *[(name, 40, 0) for name in names[1:]]
+    ]  # fmt: skip
+    assert [item.num_gained for item in compare(named)] == [40, *[0 for _ in names[1:]]]
 
 
 def test_the_study_is_written_and_a_failed_cell_is_named(tmp_path: Path) -> None:

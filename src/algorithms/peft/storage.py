@@ -102,8 +102,10 @@ def fingerprint(model: Model) -> str:
         if weight.is_meta:
             continue
         flat = weight.detach().reshape(-1)
-        places = torch.linspace(0, flat.numel() - 1, min(SAMPLES_PER_TENSOR, flat.numel()))
-        sample = flat[places.long().to(flat.device)].to(torch.bfloat16).float().cpu()
+        last = flat.numel() - 1
+        places = torch.linspace(0, last, min(SAMPLES_PER_TENSOR, flat.numel())).long()
+        places.clamp_(max=last)  # beyond 2^24, float32 may round the last place up
+        sample = flat[places.to(flat.device)].to(torch.bfloat16).float().cpu()
         digest.update(sample.numpy().tobytes())
     return digest.hexdigest()[:32]
 

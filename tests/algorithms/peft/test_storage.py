@@ -97,6 +97,14 @@ def test_every_trainable_tensor_gets_a_gradient(spec, kind, make_t5, inputs):
     assert missing == []
 
 
+def test_fingerprint_takes_tensors_of_more_than_16_million_numbers():
+    table = torch.nn.Embedding(32128, 768, dtype=torch.bfloat16)  # t5_base's words
+    torch.nn.init.zeros_(table.weight)
+    mark = fingerprint(table)
+    table.weight.data[-1, -1] = 1
+    assert fingerprint(table) != mark
+
+
 def test_fingerprint_tells_weights_apart_and_ignores_precision(kind, make_t5):
     mark = fingerprint(make_t5(kind))
     assert mark == fingerprint(make_t5(kind))
