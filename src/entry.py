@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -51,7 +52,11 @@ from src.callbacks.checkpoint import (
     slurm_job,
 )
 from src.callbacks.prediction_writer import merge_metrics
-from src.signatures import argument_kinds, in_words, is_of_kind
+from src.signatures import argument_kinds, as_kind, in_words, is_of_kind
+
+
+class _Said(Exception):
+    """A user's mistake in one job of a sweep, which was told already."""
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -63,6 +68,8 @@ def run(main: Callable[[], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on instead of printing them
     try:
         main()
+    except _Said:
+        sys.exit(2)
     except (HydraException, OmegaConfBaseException, OSError) as error:
         frames = traceback.walk_tb(error.__traceback__)
         is_of_task = any(frame.f_code is _guarded.__code__ for frame, _ in frames)
@@ -115,11 +122,17 @@ def _train(cfg: DictConfig) -> dict[str, Any]:
             "trainer.max_epochs=0 or max_steps=0 trains nothing; python eval.py measures a model "
             "as it is."
         )
+    if cfg.trainer.get("max_epochs") == -1 and cfg.trainer.get("max_steps") in (None, -1):
+        raise ValueError(
+            "trainer.max_epochs=-1 never ends, so the learning rate has no end to fall to; give "
+            "trainer.max_epochs or trainer.max_steps a number."
+        )
     data, model, trainer = _build(cfg)
     start = time.monotonic()
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     seconds = time.monotonic() - start
     best = _best_checkpoint(trainer)
+    is_sharded = getattr(model, "is_sharded", False)  # a process holds a part of every weight
     metrics = _numbers(trainer)
     if cfg.test:
         trainer.test(
@@ -130,11 +143,13 @@ def _train(cfg: DictConfig) -> dict[str, Any]:
             verbose=False,
         )
         metrics |= _numbers(trainer)
-    elif best and hasattr(model, "export"):
+    elif best and hasattr(model, "export") and not is_sharded:
         checkpoint = torch.load(best, map_location="cpu", weights_only=True)
         model.load_state_dict(checkpoint["state_dict"], strict=False)
     if trainer.is_global_zero and hasattr(model, "export"):
-        model.export(cfg.export_dir)  # pyright: ignore[reportCallIssue]
+        saved = best or find_checkpoint(output_dir, "evaluate") if is_sharded else None
+        whole = model.unsharded(saved) if saved else model  # pyright: ignore[reportCallIssue]
+        whole.export(cfg.export_dir)  # pyright: ignore[reportCallIssue]
     if cfg.get("baseline"):
         metrics |= _baseline(cfg, data)
     if not trainer.is_global_zero:
@@ -153,6 +168,11 @@ def _train(cfg: DictConfig) -> dict[str, Any]:
 
 def _evaluate(cfg: DictConfig) -> dict[str, Any]:
     checkpoint = _adopt_checkpoint(cfg) if cfg.checkpoint and cfg.get("restore") else None
+    if cfg.get("restore") and not checkpoint and _chosen_value("model") not in (None, "frozen"):
+        raise ValueError(
+            f"model={_chosen_value('model')} is untrained here; give the run that trained it, "
+            "ckpt_path=RUN, or leave model= out to measure the backbone as it is."
+        )
     output_dir = _prepare(cfg)
     if threading.current_thread() is threading.main_thread():
         # Finished rows are on disk; Lightning alone would let predictions run on.
@@ -255,7 +275,11 @@ def _build(
     # A task may wrap the data group, which stays what the command line changes.
     data = instantiate(cfg.get("datamodule") or cfg.data, _convert_="all")
     if checkpoint is not None:
-        changed = {"backbone": cfg.backbone} if _is_chosen("backbone") else {}
+        changed = {
+            key: value
+            for key, value in cfg.model.items()
+            if key != "_target_" and _is_chosen("backbone" if key == "backbone" else f"model.{key}")
+        }
         model = instantiate(cfg.restore, ckpt_path=str(checkpoint), **changed, _convert_="all")
     else:
         model = instantiate(cfg.model, _convert_="all")
@@ -336,7 +360,10 @@ def _refuse_used_folder(output_dir: Path, resume: Path | None) -> None:
 
 
 def _refuse_wrong_kinds(cfg: DictConfig) -> None:
-    """Compare every value with the signature of what it is given to, before anything is made."""
+    """Compare every value with the signature of what it is given to, before anything is made.
+
+    Whole numbers written as 1e4, which YAML reads as a float, become whole.
+    """
     for node in _made(cfg):
         kinds = argument_kinds(get_object(node["_target_"]))
         written: Any = OmegaConf.to_container(node)
@@ -350,6 +377,8 @@ def _refuse_wrong_kinds(cfg: DictConfig) -> None:
                 source = re.fullmatch(r"\$\{([\w.]+)\}", str(written[key]))
                 name = source[1] if source else node._get_full_key(key)
                 raise ValueError(f"{name} is {value!r}; it must be {in_words(kinds[key])}.")
+            if isinstance(value, float):
+                node[key] = as_kind(value, kinds[key])
 
 
 def _made(node: Any) -> Iterator[DictConfig]:
@@ -483,10 +512,7 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
         if stop.is_requeued:
             _say(f"Stopped by {stop}. The job is back in the queue and will go on by itself.")
         else:
-            _say(
-                f"Stopped by {stop}. Continue with: python train.py "
-                f"{' '.join(_without('ckpt_path'))} ckpt_path={cfg.paths.output_dir}"
-            )
+            _say(f"Stopped by {stop}. Continue with: {_resuming_command(cfg)}")
         # Lightning kills the first process when one that it started fails.
         is_child = rank_zero_only.rank > 0 and slurm_job() is None
         sys.exit(0 if is_child else 128 + stop.signum)
@@ -494,11 +520,7 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
         # Lightning turns Ctrl-C into an exit of its own.
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        script = Path(sys.argv[0]).name
-        _say(
-            f"Interrupted. What was finished is kept; continue with: python {script} "
-            f"{' '.join(_without('hydra.run.dir'))} hydra.run.dir={cfg.paths.output_dir}"
-        )
+        _say(f"Interrupted. What was finished is kept; continue with: {_resuming_command(cfg)}")
         sys.exit(130)
     except Exception as error:
         sentence = _sentence(error)
@@ -506,7 +528,7 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
             raise
         _say(f"Error: {sentence}")
         if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # the other jobs of the sweep go on
+            raise _Said(sentence) from error  # the other jobs of the sweep go on
         sys.exit(2)
     name = cfg.get("optimized_metric")
     return metrics.get(name) if name else None
@@ -545,16 +567,20 @@ def _resume_checkpoint(cfg: DictConfig) -> Path | None:
     return None
 
 
-def _without(name: str) -> Sequence[str]:
-    """Return the command line's overrides, less the one that sets ``name``."""
-    if not HydraConfig.initialized():
-        return []
-    overrides = HydraConfig.get().overrides
-    return [
-        item
-        for item in [*overrides.task, *overrides.hydra]
-        if not item.startswith((f"{name}=", "hydra.mode="))
-    ]
+def _resuming_command(cfg: DictConfig) -> str:
+    """Return the command that goes on with this run: from its checkpoint, or else in its folder."""
+    output_dir = Path(cfg.paths.output_dir)
+    has_checkpoint = "resume_from" in cfg and any(output_dir.glob("checkpoints/*.ckpt"))
+    key = "ckpt_path" if has_checkpoint else "hydra.run.dir"
+    overrides = []
+    if HydraConfig.initialized():
+        given = HydraConfig.get().overrides
+        overrides = [
+            item
+            for item in [*given.task, *given.hydra]
+            if not item.startswith((f"{key}=", "hydra.mode="))
+        ]
+    return shlex.join(["python", Path(sys.argv[0]).name, *overrides, f"{key}={output_dir}"])
 
 
 def _say(message: str) -> None:

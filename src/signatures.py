@@ -55,6 +55,13 @@ def is_of_kind(value: Any, kind: Any) -> bool:
     return True
 
 
+def as_kind(value: Any, kind: Any) -> Any:
+    """Return 1e4, which YAML reads as 10000.0, as the whole number that ``kind`` asks for."""
+    choices = get_args(kind) if _is_union(kind) else (kind,)
+    is_whole = int in choices and float not in choices
+    return int(value) if isinstance(value, float) and is_whole else value
+
+
 def in_words(kind: Any) -> str:
     """Name a kind as a sentence to a user does: ``a whole number or null``."""
     if _is_union(kind):

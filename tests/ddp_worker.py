@@ -103,6 +103,11 @@ def main(folder: Path) -> None:
     gathered = trainer.strategy.lightning_module_state_dict()
     if trainer.is_global_zero:
         torch.save({name: gathered[name] for name in trained(model)}, folder / "fsdp.pt")
+    best = entry._best_checkpoint(trainer)
+    assert best is not None
+    trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+    if trainer.is_global_zero:
+        model.unsharded(best).export(folder / "exported")  # pyright: ignore[reportCallIssue]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.modules.base import restore
 from tests.ddp_worker import EXACT, METHODS, NUM_INPUTS, build, trained
 
 pytestmark = [
@@ -61,6 +62,13 @@ def test_sharded_weights_reach_the_same(two_processes: Path) -> None:
     assert sharded.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close(sharded[name], value, rtol=0, atol=1e-5)
+
+
+def test_sharded_weights_are_exported_whole(two_processes: Path) -> None:
+    exported = restore(two_processes / "exported").state_dict()
+    whole = torch.load(two_processes / "whole.pt")
+    for name, value in whole.items():
+        torch.testing.assert_close(exported[name], value, rtol=0, atol=1e-5)
 
 
 def test_a_signal_to_one_rank_stops_both_at_one_step_and_costs_nothing(two_processes: Path) -> None:

@@ -2,16 +2,22 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src import entry
+from src.modules.lora import LoRA
 from tests.test_configs import composed
+from tests.tiny_models import t5_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,6 +112,13 @@ def test_value_of_the_wrong_kind(override: str, expected: str) -> None:
         entry._refuse_wrong_kinds(composed("train", override))
 
 
+def test_whole_number_in_scientific_form_is_taken() -> None:
+    cfg = composed("train", "data.batch_size=1.6e1", "data.max_target_length=2e2")
+    entry._refuse_wrong_kinds(cfg)
+    for value in (cfg.data.batch_size, cfg.data.max_target_length, cfg.model.max_new_tokens):
+        assert isinstance(value, int)
+
+
 def test_value_of_the_wrong_kind_is_named_as_the_user_gave_it() -> None:
     with pytest.raises(ValueError, match=r"filter\.threshold is 'abc'"):
         entry._refuse_wrong_kinds(composed("eval", "task=filter", "filter.threshold=abc"))
@@ -168,9 +181,71 @@ def test_sweep_over_several_processes_is_refused_with_the_remedy(tmp_path: Path)
         "trainer=ddp",
         f"hydra.sweep.dir={tmp_path}",
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
     assert "would run the whole sweep in every process" in done.stderr
     assert "hydra/launcher=euler" in done.stderr
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., DictConfig]]:
+    """Compose a configuration as an entry point does, Hydra's own part included."""
+
+    def compose_all(config: str, folder: Path, *overrides: str) -> DictConfig:
+        monkeypatch.setattr("sys.argv", [f"/home/me/{config}.py"])
+        with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
+            given = [*overrides, f"hydra.run.dir={folder}", f"paths.output_dir={folder}"]
+            cfg = compose(config, given, return_hydra_config=True)
+        OmegaConf.update(cfg, "hydra.runtime.output_dir", str(folder), force_add=True)
+        HydraConfig.instance().set_config(cfg)
+        return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+    yield compose_all
+    HydraConfig.instance().cfg = None
+
+
+def test_the_command_to_go_on_with_can_be_pasted(command_line, tmp_path: Path) -> None:
+    data = f"data.train={tmp_path}/my data.csv"
+    fresh = entry._resuming_command(command_line("train", tmp_path, "data=asdiv", data))
+    assert shlex.split(fresh)[:4] == ["python", "train.py", "data=asdiv", data]
+    assert shlex.split(fresh)[-1] == f"hydra.run.dir={tmp_path}"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    # A folder with checkpoints is refused but for going on with them.
+    begun = entry._resuming_command(command_line("train", tmp_path, "model=full"))
+    assert shlex.split(begun)[-1] == f"ckpt_path={tmp_path}"
+    evaluation = entry._resuming_command(command_line("eval", tmp_path, f"ckpt_path={tmp_path}"))
+    assert shlex.split(evaluation)[2] == f"ckpt_path={tmp_path}"
+    assert shlex.split(evaluation)[-1] == f"hydra.run.dir={tmp_path}"
+
+
+@pytest.mark.parametrize("override", ["trainer.max_epochs=-1", "trainer.max_epochs=0"])
+def test_training_without_an_end_or_a_beginning(command_line, tmp_path, override: str) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.max_epochs"):
+        entry._train(command_line("train", tmp_path, override))
+
+
+def test_an_untrained_method_is_not_measured(command_line, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model=lora is untrained here; .* ckpt_path=RUN"):
+        entry._evaluate(command_line("eval", tmp_path, "model=lora"))
+
+
+def test_evaluation_changes_what_the_command_line_names(command_line, tmp_path: Path) -> None:
+    trained = LoRA(backbone=t5_spec(tmp_path), num_beams=4, max_new_tokens=6)
+    trained.configure_model()
+    trained.export(tmp_path / "lora")
+    where = f"checkpoint={tmp_path}/lora"
+    for overrides, expected in (([], 4), (["model.num_beams=1"], 1)):
+        cfg = command_line("eval", tmp_path, where, *overrides)
+        _, model, _ = entry._build(cfg, entry._adopt_checkpoint(cfg))
+        assert (model.hparams.num_beams, model.hparams.max_new_tokens) == (expected, 6)
+
+
+def test_sweeps_go_where_outputs_go(command_line, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TRIDENT_OUTPUTS", "/scratch/me")
+    for config in ("train", "eval"):
+        command_line(config, tmp_path)
+        assert HydraConfig.get().sweep.dir.startswith("/scratch/me/sweep/")
 
 
 def test_missing_checkpoint_is_one_sentence(tmp_path: Path) -> None:

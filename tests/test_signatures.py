@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from src.signatures import argument_kinds, in_words, is_of_kind
+from src.signatures import argument_kinds, as_kind, in_words, is_of_kind
 
 
 class Base:
@@ -51,6 +51,16 @@ def test_function() -> None:
 )
 def test_values_and_kinds(value: Any, kind: Any, fits: bool) -> None:
     assert is_of_kind(value, kind) is fits
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [(16.0, int, 16), (1e4, int | None, 10000), (1.0, int | float, 1.0), (2.0, float, 2.0)],
+)
+def test_whole_numbers_become_whole(value: float, kind: Any, expected: float) -> None:
+    made = as_kind(value, kind)
+    assert made == expected
+    assert type(made) is type(expected)
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
             raise ValueError(
                 f"the checkpoint {path} could not be written ({error}); free some space or choose "
-                "another paths.output_dir. Earlier checkpoints are untouched."
+                "another paths.output_dir. The state before it is kept."
             ) from error
 
 

@@ -138,7 +138,9 @@ class PredictionWriter(Callback):
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self._require_all(int(written))
-            is_whole = trainer.limit_test_batches == trainer.limit_predict_batches == 1.0
+            limits = (trainer.limit_test_batches, trainer.limit_predict_batches)
+            # The integer 1 is one batch, 1.0 is all of them.
+            is_whole = all(isinstance(limit, float) and limit == 1.0 for limit in limits)
             rows = self._merge(is_whole)
             self.refine(rows)
             _write_atomically(

@@ -306,6 +306,7 @@ def _svamp_row(row: Mapping[str, Any]) -> Problem:
     masked, numbers = mask_numbers(question)
     try:
         tree = mask_equation(parse_infix(equation), numbers)
+        evaluate(tree, numbers)
     except ExpressionError as error:
         raise _RowError("Equation", f"is {equation[:60]!r}: {error}") from error
     return Problem(
@@ -369,7 +370,10 @@ def _asdiv_row(row: Mapping[str, Any]) -> Problem:
     parts = re.sub(r"\(\s*[A-Za-z][A-Za-z /.-]*\)", "", formula).split(";")
     steps = [part.partition("=")[0] for part in parts]
     masked, numbers = mask_numbers(question)
-    answer = to_fraction(stated[1]) if stated else Fraction(0)
+    try:
+        answer = to_fraction(stated[1]) if stated else Fraction(0)
+    except ExpressionError as error:
+        raise _RowError("Answer", f"is {answer_text[:60]!r}: {error}") from error
     equation = _compose(steps, numbers, answer, ROUNDED) if stated and "=" in formula else None
     if equation is None:
         raise _LeftOut(kind)
@@ -389,7 +393,7 @@ def _asdiv_row(row: Mapping[str, Any]) -> Problem:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for line, text in enumerate(file, start=1):
             if not text.strip():
                 continue
@@ -402,7 +406,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     decoder = json.JSONDecoder()
     start = re.match(r"\s*\[", text)
     if start is None:  # some releases of SVAMP on the hub are JSON lines under the name .json
@@ -426,7 +430,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         missing = {"Question", "Numbers", "Equation", "Answer"} - set(reader.fieldnames or ())
         if missing:
@@ -441,12 +445,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _xml_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     try:
         root = ElementTree.fromstring(text.encode())
     except ElementTree.ParseError as error:
         raise DataError(f"{path}, line {error.position[0]}: not valid XML ({error})") from error
-    starts = [match.start() for match in re.finditer(r"<Problem\b", text)]
+    plain = re.sub(r"<!--.*?-->", lambda comment: " " * len(comment[0]), text, flags=re.DOTALL)
+    starts = [match.start() for match in re.finditer(r"<Problem\b", plain)]
     line = position = 0
     for element, start in zip(root.iter("Problem"), starts, strict=True):
         line += text.count("\n", position, start)
@@ -599,7 +604,12 @@ def locate(path: str, split: str, source: str | None = None) -> list[Path]:
         files: tuple[str, ...] = ("/".join(parts[2:]),)
     else:
         splits = _HUB[repository]
-        files = splits.get(split) or splits["train"]
+        if split not in splits:
+            raise DataError(
+                f"{repository} publishes no split {split}: leave data.{split} out, a share of the "
+                "training problems is then held out (data.val_fraction)"
+            )
+        files = splits[split]
     return [_download(repository, file, source or _HUB_SOURCE.get(repository)) for file in files]
 
 
@@ -610,7 +620,8 @@ def _in_folder(folder: Path, split: str, source: str | None) -> Path:
         named = [file for file in files if file.stem.lower() == stem]
         if len(named) == 1:
             return named[0]
-    if len(files) == 1:
+    others = {stem for other in names if other != split for stem in names[other]}
+    if len(files) == 1 and files[0].stem.lower() not in others:
         return files[0]
     if not files:
         where = _WHERE.get(source or "", "Known forms: " + "; ".join(_WHERE.values()))
@@ -619,8 +630,9 @@ def _in_folder(folder: Path, split: str, source: str | None) -> Path:
             "and pass its path."
         )
     raise DataError(
-        f"{folder} holds {len(files)} data files ({', '.join(file.name for file in files[:6])}) "
-        f"and none named after the split {split}: pass the file itself"
+        f"{folder} holds {len(files)} data file{'s' if len(files) > 1 else ''} "
+        f"({', '.join(file.name for file in files[:6])}) and none named after the split {split}: "
+        "pass the file itself"
     )
 
 

@@ -9,6 +9,7 @@ batch) and the lists ``question``, ``gold``, ``numbers``, ``tolerance``.
 from __future__ import annotations
 
 import importlib
+import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers.models.t5.modeling_t5 import T5Block
@@ -137,6 +139,23 @@ class Seq2Seq(LightningModule):
 
     on_test_start = on_predict_start = on_validation_start
     on_test_end = on_predict_end = on_validation_end
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this process holds a part of the weights only (``trainer=fsdp``)."""
+        return self.model is not None and any(
+            isinstance(module, FSDPModule) for module in self.model.modules()
+        )
+
+    def unsharded(self, ckpt_path: str | Path) -> Seq2Seq:
+        """Return the module with whole weights, of a checkpoint of it, for one process to export.
+
+        Args:
+            ckpt_path: A checkpoint file of this run.
+        """
+        whole = restore(ckpt_path)
+        whole.trainer = self.trainer
+        return whole
 
     def attach(self) -> None:
         """Make ``self.model`` trainable in the way of the method; called once."""
@@ -365,20 +384,41 @@ class Seq2Seq(LightningModule):
                 f"differ from those of {self.hparams['backbone']['name']!r}; choose "
                 f"backbone={saved['backbone']}."
             )
-        if self.model is not None:
+        changed = _changed("model", checkpoint.get("hyper_parameters", {}), self.hparams)
+        if self.model is not None and "state_dict" in checkpoint:  # trainer=fsdp has loaded it
             trained = {n: p.shape for n, p in self.named_parameters() if p.requires_grad}
             saved_shapes = {n: value.shape for n, value in checkpoint["state_dict"].items()}
             if trained != saved_shapes:
-                then = checkpoint.get("hyper_parameters", {})
-                changed = [
-                    f"model.{key} is {value} here and was {then[key]}"
-                    for key, value in self.hparams.items()
-                    if key != "backbone" and key in then and then[key] != value
-                ]
                 raise ValueError(
                     "the checkpoint was made with other settings of the method "
                     f"({'; '.join(changed) or 'its tensors differ'}); give those of then."
                 )
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            data = getattr(getattr(self.trainer, "datamodule", None), "hparams", {})
+            changed += _changed("data", checkpoint.get("datamodule_hyper_parameters", {}), data)
+            if changed:
+                raise ValueError(
+                    f"training would not go on as it began ({'; '.join(changed)}); give the "
+                    "settings of then."
+                )
+
+
+#: Settings that do not decide what is trained.
+_FREE = frozenset({"backbone", "num_workers", "test", "num_test"})
+
+
+def _changed(group: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List the settings of ``model`` or ``data`` that are not those of a checkpoint."""
+    return [
+        f"{group}.{key} is {value} here and was {then[key]}"
+        for key, value in now.items()
+        if key not in _FREE and key in then and _plain(value) != _plain(then[key])
+    ]
+
+
+def _plain(value: Any) -> str:
+    """Write a setting so that equal ones agree: of a file's path, which may move, the name."""
+    return json.dumps(Path(value).name if isinstance(value, str) else value, default=str)
 
 
 def restore(ckpt_path: str | Path, **overrides: Any) -> Seq2Seq:

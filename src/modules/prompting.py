@@ -30,7 +30,7 @@ from src.algorithms.prompting import (
     read_answer,
 )
 from src.backbones import load_causal_lm, load_t5, load_tokenizer
-from src.modules.base import restore
+from src.modules.base import describe_checkpoint, restore
 
 Row = dict[str, Any]
 
@@ -109,11 +109,14 @@ class Prompting(LightningModule):
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None  # free the last model before the next one comes
             gc.collect()
-            if name.startswith(_CHECKPOINT):
-                asked: _Asked = _Adapted(name.removeprefix(_CHECKPOINT), self.find_checkpoint)
-            else:
-                asked = _Prompted(self.specs[name])
-            asked.model.to(self.device)
+            # Lightning predicts in inference mode; parameters made in it have no version, by
+            # which a prefix knows that it is up to date.
+            with torch.inference_mode(False):
+                if name.startswith(_CHECKPOINT):
+                    asked: _Asked = _Adapted(name.removeprefix(_CHECKPOINT), self.find_checkpoint)
+                else:
+                    asked = _Prompted(self.specs[name])
+                asked.model.to(self.device)
             self._loaded = (name, asked)
         return self._loaded[1]
 
@@ -212,8 +215,7 @@ class _Adapted(_Asked):
     def __init__(self, where: str, find_checkpoint: Callable[[str], Path] | None) -> None:
         self.run = where
         path = find_checkpoint(where) if find_checkpoint is not None else Path(where)
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        data = saved.get("datamodule_hyper_parameters", {})
+        data = describe_checkpoint(path).get("datamodule_hyper_parameters", {})
         self.mask_numbers = data.get("mask_numbers", False)
         self.task_prefix = data.get("task_prefix", "solve: ")
         self.module = restore(path)

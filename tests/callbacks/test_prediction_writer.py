@@ -57,7 +57,11 @@ class Sums(PredictionWriter):
 
 
 def predict(
-    folder: Path, stop_before: int | None = None, how: str = "predict", **settings: Any
+    folder: Path,
+    stop_before: int | None = None,
+    how: str = "predict",
+    limit: float = 1.0,
+    **settings: Any,
 ) -> Squares:
     module, num = Squares(stop_before), 7
     writer = Sums(str(folder), "squares.jsonl", **settings)
@@ -68,6 +72,7 @@ def predict(
         enable_progress_bar=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        limit_predict_batches=limit,
     )
     if how == "predict":
         trainer.predict(module, datamodule=Inputs(num), return_predictions=False)
@@ -94,6 +99,11 @@ def test_rows_come_in_the_inputs_order_with_their_fields(tmp_path: Path) -> None
     assert all(row["text"] == SEPARATORS for row in rows)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"test/sum": 91.0}
     assert not journal(tmp_path).exists()
+
+
+def test_one_batch_is_a_part_of_the_inputs(tmp_path: Path) -> None:
+    predict(tmp_path, limit=1)
+    assert [row["square"] for row in rows_of(tmp_path)] == [25, 36]
 
 
 @pytest.mark.parametrize("stop_before", range(7))

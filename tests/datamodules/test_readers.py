@@ -156,12 +156,15 @@ def test_asdiv(tmp_path):
         ("t.json", "json", '"( 9.0 - 4.0 )"', '"( 9.0 - "', 10, "Equation"),
         ("t.json", "json", '"Answer": 5.0', '"Answer": "five"', 10, "Answer"),
         ("t.json", "json", '"Body": "Kim', '"Bdy": "Kim', 10, "Body"),
+        ("t.json", "json", '"( 9.0 - 4.0 )"', '"( 9.0 / 0.0 )"', 10, "Equation"),
+        ("t.json", "json", '"( 9.0 - 4.0 )"', '"( 9.0 - number7 )"', 10, "Equation"),
         ("t.csv", "csv", "/ number0 number1", "/ number0 number7", 3, "Equation"),
         ("t.csv", "csv", "/ number0 number1", "/ number0", 3, "Equation"),
         ("t.csv", "csv", "20 3.0", "20", 3, "Numbers"),
         ("t.csv", "csv", "20 3.0", "20 x", 3, "Numbers"),
         ("t.csv", "csv", "6.667", "", 3, "Answer"),
         ("t.xml", "xml", "<Formula>(200*5)=1,000</Formula>", "", 20, "Formula"),
+        ("t.xml", "xml", "<Answer>1,000", "<Answer>1/0", 20, "Answer"),
     ],
 )
 def test_malformed_row_names_file_line_and_field(
@@ -229,9 +232,35 @@ def test_json_lines_under_the_name_json_are_read(tmp_path):
     assert len(read_file(path)[0]) == 3
 
 
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "xml"])
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path, form):
+    path = _write(tmp_path / f"t.{form}", form)
+    plain, _ = read_file(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_file(path)[0] == plain
+
+
+def test_a_comment_is_no_problem(tmp_path):
+    path = _write(tmp_path / "t.xml", "xml")
+    plain, _ = read_file(path)
+    path.write_text(path.read_text().replace("<Problem", "<!-- <Problem\n> -->\n<Problem", 1))
+    assert read_file(path)[0] == plain
+    path.write_text(path.read_text().replace("<Formula>(200*5)=1,000</Formula>", ""))
+    with pytest.raises(DataError, match="line 22, field Formula"):
+        read_file(path)
+
+
+def test_a_split_that_the_hub_has_not_is_refused():
+    with pytest.raises(DataError, match=r"publishes no split val: leave data\.val out"):
+        locate("openai/gsm8k", "val", "gsm8k")
+
+
 def test_folder_gives_the_file_of_the_split(tmp_path):
-    train = _write(tmp_path / "train.csv", "csv")
-    assert locate(str(tmp_path), "test") == [train]  # the only file
+    train = _write(tmp_path / "only.csv", "csv")
+    assert locate(str(tmp_path), "test") == [train]
+    train = train.rename(tmp_path / "train.csv")
+    with pytest.raises(DataError, match=r"1 data file \(train\.csv\) and none named after .* test"):
+        locate(str(tmp_path), "test")
     dev = _write(tmp_path / "dev.csv", "csv")
     assert locate(str(tmp_path), "train") == [train]
     assert locate(str(tmp_path), "val") == [dev]

@@ -17,6 +17,8 @@ from src.algorithms.prompting import Generated, PromptTemplate
 from src.callbacks.prompt_report import PromptReport
 from src.datamodules.problems import MathProblems
 from src.datamodules.prompt_grid import PromptGrid
+from src.modules.lora import LoRA
+from src.modules.prefix_tuning import PrefixTuning
 from src.modules.prompting import Prompting, _Prompted
 from tests.tiny_models import causal_spec, t5_spec
 
@@ -251,9 +253,11 @@ def test_a_study_without_any_answer_is_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "prompts.jsonl").exists()
 
 
-def test_an_adapted_checkpoint_is_asked_as_it_was_trained(tmp_path: Path) -> None:
-    from src.modules.lora import LoRA
-
+@pytest.mark.parametrize("kind", ["checkpoint", "export"])
+@pytest.mark.parametrize("method", [LoRA, PrefixTuning])
+def test_an_adapted_model_is_asked_as_it_was_trained(
+    tmp_path: Path, method: type[LoRA | PrefixTuning], kind: str
+) -> None:
     spec = t5_spec(tmp_path)
     data = MathProblems(
         tokenizer=_Prompted(spec).tokenizer, num_train=4, num_val=2, num_test=3,
@@ -264,10 +268,14 @@ def test_an_adapted_checkpoint_is_asked_as_it_was_trained(tmp_path: Path) -> Non
         enable_checkpointing=False, enable_model_summary=False, limit_val_batches=0,
         num_sanity_val_steps=0, use_distributed_sampler=False,
     )  # fmt: skip
-    module = LoRA(backbone=spec, rank=2, max_new_tokens=6)
+    size = {"rank": 2} if method is LoRA else {"num_virtual_tokens": 2, "mlp_dim": 4}
+    module = method(backbone=spec, max_new_tokens=6, **size)  # pyright: ignore[reportArgumentType]
     trainer.fit(module, datamodule=data)
     path = tmp_path / "best.ckpt"
     trainer.save_checkpoint(path)
+    if kind == "export":
+        path = tmp_path / "export"
+        module.export(path)
     grid = PromptGrid(problems(3), ["tiny_t5"], {"zero_shot": STRATEGIES["zero_shot"]}, str(path))
     writer = PromptReport(str(tmp_path / "out"))
     predicting = Trainer(
@@ -280,7 +288,7 @@ def test_an_adapted_checkpoint_is_asked_as_it_was_trained(tmp_path: Path) -> Non
     adapted = rows[3:]
     assert {row["model"] for row in rows[:3]} == {"tiny_t5"}
     assert {(row["model"], row["strategy"]) for row in adapted} == {
-        ("tiny_t5 + lora", "as trained")
+        (f"tiny_t5 + {method.method}", "as trained")
     }
     assert all("question" in row and row["prompt"] for row in adapted)
     assert {row["run"] for row in adapted} == {str(path)}
