@@ -162,9 +162,18 @@ class Pretraining(LightningModule):
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.global_step % 10:
-            return
-        decay = self.hparams["average_decay"] ** 10
+        if not self.hparams["average_decay"]:  # the weights themselves
+            self._update_average(1)
+        elif self.global_step % 10 == 0:
+            self._update_average(10)
+
+    def on_train_end(self) -> None:
+        if (unseen := self.global_step % 10) and self.hparams["average_decay"]:
+            self._update_average(unseen)
+
+    def _update_average(self, num_steps: int) -> None:
+        """Let the average see the weights after this many further steps."""
+        decay = self.hparams["average_decay"] ** num_steps
         # Early on the average follows the weights, else it would remember the start.
         decay = min(decay, (1 + self.global_step / 10) / (10 + self.global_step / 10))
         with torch.no_grad():

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -35,14 +36,22 @@ def tokenizer():
     return train_tokenizer((make_story(rng).text for _ in range(400)), 700)
 
 
-def _fit(tokenizer, folder: Path, **settings: object) -> Pretraining:
+def _fit(
+    tokenizer,
+    folder: Path,
+    kind: type[Pretraining] = Pretraining,
+    steps: int = 12,
+    **settings: Any,
+) -> Pretraining:
     torch.manual_seed(0)
-    module = Pretraining(CONFIG, **settings)
-    data = PretrainingText(tokenizer, None, num_steps=12, batch_size=4, num_val=4, pool_batches=2)
+    module = kind(CONFIG, **settings)
+    data = PretrainingText(
+        tokenizer, None, num_steps=steps, batch_size=4, num_val=4, pool_batches=2
+    )
     trainer = Trainer(
-        accelerator="cpu", max_steps=12, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_steps=steps, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-        gradient_clip_val=1.0, val_check_interval=6, num_sanity_val_steps=0,
+        gradient_clip_val=1.0, val_check_interval=min(steps, 6), num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     assert 0 <= trainer.callback_metrics["val/exact"] <= 1
@@ -151,6 +160,28 @@ def test_the_average_lags_behind_the_weights(tokenizer, tmp_path: Path) -> None:
     trained, averaged = module.model.shared.weight, module.average.shared.weight
     assert not torch.equal(trained, averaged)
     assert not averaged.requires_grad
+
+
+@pytest.mark.parametrize("steps", [12, 5])
+def test_without_decay_the_weights_themselves_are_scored_and_exported(
+    tokenizer, tmp_path: Path, steps: int
+) -> None:
+    scored: list[torch.Tensor] = []
+
+    class Watched(Pretraining):
+        def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+            assert torch.equal(self.average.shared.weight, self.model.shared.weight)
+            scored.append(self.model.shared.weight.detach().clone())
+            super().validation_step(batch, batch_idx)
+
+    module = _fit(tokenizer, tmp_path, Watched, steps, learning_rate=1e-2, average_decay=0.0)
+    assert torch.equal(scored[-1], module.average.shared.weight)
+
+
+def test_the_last_steps_are_part_of_the_average(tokenizer, tmp_path: Path) -> None:
+    start = _fit(tokenizer, tmp_path, steps=1, learning_rate=1e-9).average.shared.weight
+    module = _fit(tokenizer, tmp_path, steps=7, learning_rate=1e-2, average_decay=0.995)
+    assert (module.average.shared.weight - start).abs().max() > 1e-3
 
 
 def test_rates_follow_the_size_of_a_tensor(tokenizer) -> None:

@@ -87,6 +87,16 @@ def test_a_table_of_another_ladder_is_refused(tmp_path: Path) -> None:
         ladder(tmp_path, sizes={"z": {"d_model": 4, "d_kv": 2, "num_heads": 1, "num_layers": 1}})
 
 
+def test_a_table_of_another_seed_or_size_is_refused(tmp_path: Path) -> None:
+    first = ladder(tmp_path)
+    first._write([first._train("a", 600)])
+    with pytest.raises(ValueError, match="runs of seed 0, and this ladder has seed 1; give"):
+        ladder(tmp_path, seed=1)()
+    sizes = {**SIZES, "a": {**SIZES["a"], "d_ff": 6}}
+    with pytest.raises(ValueError, match=r"runs of a with [\d,]+ parameters, and sizes\.a now"):
+        ladder(tmp_path, sizes=sizes)()
+
+
 def test_a_smaller_amount_of_text_is_the_beginning_of_a_larger_one() -> None:
     data = texts()
     data.num_tokens = 500
