@@ -600,12 +600,13 @@ class IrreducibleTest:
     Attributes:
         f: F statistic of the nested least-squares fits of the log loss.
         p_value: Its upper tail, halved because ``E`` cannot be negative.
-        aicc_gain: AICc without ``E`` minus AICc with it; above 0 speaks for ``E``.
+        aicc_gain: AICc without ``E`` minus AICc with it; above 0 speaks for ``E``. None for fewer
+            than eight runs, where it is not defined.
     """
 
     f: float
     p_value: float
-    aicc_gain: float
+    aicc_gain: float | None
 
 
 def irreducible_test(runs: Runs, num_starts: int = 24) -> IrreducibleTest:
@@ -634,11 +635,10 @@ def irreducible_test(runs: Runs, num_starts: int = 24) -> IrreducibleTest:
     rss[1] = min(max(rss[1], 1e-300), rss[0])
     f = (rss[0] - rss[1]) / (rss[1] / (num - 5))
     p_value = 0.5 * float(stats.f.sf(f, 1, num - 5)) if f > 0 else 1.0
-    # k counts the variance too; AICc is infinite when n <= k + 1.
-    aicc = [
-        num * math.log(value / num)
-        + 2 * k
-        + (2 * k * (k + 1) / (num - k - 1) if num > k + 1 else math.inf)
+    if num < 8:
+        return IrreducibleTest(f, p_value, None)
+    aicc = [  # k counts the variance too
+        num * math.log(value / num) + 2 * k + 2 * k * (k + 1) / (num - k - 1)
         for value, k in zip((max(rss[0], 1e-300), rss[1]), (5, 6))
     ]
     return IrreducibleTest(f, p_value, aicc[0] - aicc[1])
@@ -657,7 +657,8 @@ def fit_power(
         delta: Where Huber turns from square to straight.
 
     Returns:
-        A fit of ``scale`` and ``exponent``; a rising law has a negative exponent.
+        A fit of ``scale`` and ``exponent``; a rising law has a negative exponent. Through two
+        points there is one law and no telling how sure it is: its intervals are nan.
 
     Raises:
         ValueError: If there are fewer than two different ``x``, or a value is not positive.
@@ -695,7 +696,7 @@ def fit_power(
     theta = solve(log_x, log_y)
     rng = np.random.default_rng(seed)
     samples = []
-    while len(samples) < num_bootstrap:
+    while len(samples) < num_bootstrap and np.unique(x).size > 2:
         index = rng.integers(0, x.size, x.size)
         if np.ptp(log_x[index]) > 0:
             samples.append(coefficients(solve(log_x[index], log_y[index])))
@@ -778,7 +779,7 @@ def fit_isoflop(
         is_bracketed = c2 > 0 and bool(u.min() <= vertex <= u.max())
         compute = float(np.exp(np.log(runs.flops[index]).mean()))
         ratio = float(np.exp(np.log(runs.flops / (runs.params * runs.tokens))[index].mean()))
-        n_opt = math.exp(min(vertex, 700.0)) if c2 > 0 else math.nan
+        n_opt = math.exp(min(max(vertex, -700.0), 700.0)) if c2 > 0 else math.nan
         expanded = (c2, c1 - 2 * c2 * center, c0 - c1 * center + c2 * center**2)
         parabolas.append(
             Parabola(
@@ -811,14 +812,14 @@ def _budgets(flops: FloatArray, tolerance: float) -> list[NDArray[np.int64]]:
     return [np.array(group) for group in groups]
 
 
-def single_factor_runs(runs: Runs, factor: str, quantile: float = 0.75) -> Runs:
+def single_factor_runs(runs: Runs, factor: str, share: float = 0.75) -> Runs:
     """Pick the runs that are limited by one factor only.
 
     Args:
         runs: The runs.
         factor: ``"params"`` picks, for each model size, its run with most tokens; ``"tokens"``
             picks, for each number of tokens, its run with most parameters.
-        quantile: Only picks whose other factor reaches this quantile of the picks are kept.
+        share: Of these picks, the share that is kept: those with most of the other factor.
 
     Returns:
         The runs whose loss stands for ``L(N)`` or ``L(D)``.
@@ -827,7 +828,7 @@ def single_factor_runs(runs: Runs, factor: str, quantile: float = 0.75) -> Runs:
     other = runs.tokens if factor == "params" else runs.params
     groups = [np.flatnonzero(own == value) for value in np.unique(own)]
     picks = np.array([group[np.argmax(other[group])] for group in groups])
-    return runs.take(picks[other[picks] >= np.quantile(other[picks], 1 - quantile) * (1 - 1e-9)])
+    return runs.take(picks[other[picks] >= np.quantile(other[picks], 1 - share) * (1 - 1e-9)])
 
 
 def plant_runs(

@@ -47,7 +47,8 @@ class WatermarkedGeneration(LightningModule):
 
     Raises:
         ValueError: If a parameter is out of range, or (in ``setup``) a scheme is unknown, the
-            vocabulary is not the model's, or a prompt and its continuation exceed the context.
+            vocabulary is not the model's, a prompt is shorter than what chooses a green list, or
+            a prompt and its continuation exceed the context.
     """
 
     def __init__(
@@ -103,6 +104,12 @@ class WatermarkedGeneration(LightningModule):
         for number, ids in enumerate(self.tokenizer(data.prompts)["input_ids"], start=1):
             if not ids:
                 raise ValueError(f"prompt {number} has no token; write at least a word.")
+            width = self.watermark.context_width
+            if len(ids) < width and {"hard", "soft"} & set(data.schemes):
+                raise ValueError(
+                    f"prompt {number} has {len(ids)} token(s), fewer than the {width} that choose "
+                    "a green list; lengthen it, or lower watermark.context_width."
+                )
             if limit and len(ids) + hparams["num_tokens"] > limit:
                 raise ValueError(
                     f"prompt {number} has {len(ids)} tokens; with the {hparams['num_tokens']} to "

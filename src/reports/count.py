@@ -155,7 +155,10 @@ class CountReport:
                 raise ValueError(f"match={match} is unknown; choose {', '.join(methods)}.")
             if methods[match].method not in UNITS:
                 raise ValueError(f"match={match} has no size to match; choose {', '.join(UNITS)}.")
-            budget = total(count(methods[match], self.config))
+            spec = methods[match]
+            # What is kept of a prefix: its training may take an MLP besides.
+            kept = spec.materialized() if isinstance(spec, PrefixSpec) else spec
+            budget = total(count(kept, self.config))
         self.budget = budget
         if budget is not None:
             self._meet(budget)

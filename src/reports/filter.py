@@ -95,9 +95,7 @@ class FilterReport:
             )
         self.study = read_study(study) if study else None
         captions = self.folder / "captions.json"
-        self.captions: dict[str, str] = (
-            json.loads(captions.read_text(encoding="utf-8")) if captions.is_file() else {}
-        )
+        self.captions = read_captions(captions) if captions.is_file() else {}
         self.batch_size, self.num_shown = batch_size, num_shown
 
     def __call__(self) -> dict[str, float]:
@@ -248,14 +246,18 @@ class FilterReport:
                     related[i, secrets.index(caption)] = True
             seen = {secrets.index(c) for c in captions if c in secrets}
             columns = sorted(seen)
-            near, away = cosines[related], cosines[:, columns][~related[:, columns]]
-            samples |= {"unrelated images": away, "images of it": near}
-            curves["images"] = error_rates(near, away)
-            over = cosines > thresholds
+            # An image without a caption may show anything.
             named = torch.tensor([c is not None for c in captions])
-            shows = related.any(1)
+            near = cosines[related]
+            away = cosines[named][:, columns][~related[named][:, columns]]
+            if away.numel():
+                samples["unrelated images"] = away
+                curves["images"] = error_rates(near, away)
+            samples["images of it"] = near
+            over = cosines > thresholds
             metrics["filter/image_miss"] = float((~over[related]).float().mean())
-            metrics["filter/image_false_alarm"] = float(over[named & ~shows].any(1).float().mean())
+            if bool((others := named & ~related.any(1)).any()):
+                metrics["filter/image_false_alarm"] = float(over[others].any(1).float().mean())
         texts = self.texts or []
         recovered = self._cosines(clip, texts).diagonal() if texts else None
         rows = []
@@ -274,7 +276,8 @@ class FilterReport:
                 row["recovered"] = {
                     "text": texts[k],
                     "cosine": float(recovered[k]),
-                    "is_the_secret": texts[k] == secret.lower(),
+                    # Inversion returns the tokenizer's spelling: "dog 's" for "dog's".
+                    "is_the_secret": torch.equal(*clip.tokenizer([texts[k], secret])),
                     "blocked": bool(recovered[k] > thresholds[k]),
                 }
             rows.append(row)
@@ -373,6 +376,24 @@ def read_filter(path: str, threshold: float | None) -> tuple[SafetyFilter, bool]
     )
 
 
+def read_captions(path: Path) -> dict[str, str]:
+    """Read what the images of a folder show: a JSON object of file names and captions.
+
+    Raises:
+        ValueError: If the file is no such object.
+    """
+    try:
+        captions = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(captions, dict) or not all(isinstance(c, str) for c in captions.values()):
+            raise TypeError("not an object of texts")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no list of captions; expected a JSON object of file names and texts. Mend "
+            "it or take it away."
+        ) from error
+    return captions
+
+
 def read_study(path: str) -> dict[str, Any]:
     """Read the texts that :class:`FilterReport` studies the threshold with.
 
@@ -384,11 +405,13 @@ def read_study(path: str) -> dict[str, Any]:
         used = [[c["text"], *c["paraphrases"]] for c in study["concepts"]]
         if not all(isinstance(text, str) for text in sum(used, [*study["unrelated"]])):
             raise TypeError("a text is no string")
+        if not study["unrelated"] or not any(c["paraphrases"] for c in study["concepts"]):
+            raise ValueError("nothing to tell apart")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"filter.study: {path} is no study; expected a JSON object with 'concepts' (a list of "
-            "objects with 'text' and 'paraphrases') and 'unrelated' (a list of texts), as in "
-            "assets/filter/study.json, or filter.study=null."
+            "objects with 'text' and 'paraphrases') and 'unrelated' (texts), none of them "
+            "empty, as in assets/filter/study.json, or filter.study=null."
         ) from error
     return study
 

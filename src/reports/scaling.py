@@ -293,9 +293,10 @@ class ScalingReport:
         self.console.print(table)
         if test is not None:
             says = "improves the fit" if test.p_value < 0.05 else "does not improve the fit"
+            gain = "" if test.aicc_gain is None else f", AICc gain {test.aicc_gain:.1f}"
             self.console.print(
-                f"Adding E {says}: F(1, {len(runs) - 5}) = {test.f:.3g}, p = {test.p_value:.2g}, "
-                f"AICc gain {test.aicc_gain:.1f}."
+                f"Adding E {says}: F(1, {len(runs) - 5}) = {test.f:.3g}, p = {test.p_value:.2g}"
+                f"{gain}."
             )
         outside = sum(not p.is_bracketed for p in isoflop.parabolas)
         if outside:

@@ -66,7 +66,8 @@ def quality_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     plain = next((entry for entry in table if entry["scheme"] == "none"), None)
     for entry in table:
         for measure in measures:
-            entry[f"{measure}_ratio"] = entry[measure] / plain[measure] if plain else None
+            usual = plain[measure] if plain else 0.0  # 0: texts of two tokens have no distinct_3
+            entry[f"{measure}_ratio"] = entry[measure] / usual if usual else None
     return table
 
 

@@ -199,6 +199,30 @@ def test_a_budget_whose_minimum_lies_outside_its_sizes_is_flagged() -> None:
     assert fit.n_law is None
 
 
+def test_a_budget_whose_minimum_is_beyond_all_numbers_is_flagged() -> None:
+    n = np.array([1e6, 2e6, 4e6])
+    runs = scaling.Runs(n, 1e12 / n, np.full(3, 6e12), np.array([3.0, 3.1, 3.2000001]))
+    (found,) = scaling.fit_isoflop(runs, num_bootstrap=0).parabolas
+    assert not found.is_bracketed
+    assert 0 < found.n_opt < 1e-300
+
+
+def test_a_law_through_two_points_has_no_interval() -> None:
+    fit = scaling.fit_power([1e6, 1e7], [3.0, 2.0], num_bootstrap=5)
+    assert np.isnan(fit.interval("exponent")).all()
+    assert fit["exponent"] == pytest.approx(np.log10(1.5))
+    three = scaling.fit_power([1e6, 1e7, 1e8], [3.0, 2.0, 1.6], num_bootstrap=5)
+    assert not np.isnan(three.interval("exponent")).any()
+
+
+@pytest.mark.parametrize("num", [6, 7, 8])
+def test_aicc_needs_eight_runs(num: int) -> None:
+    runs = scaling.plant_runs(CHINCHILLA, SIZES, DATA, noise=0.01)
+    test = scaling.irreducible_test(runs.take(np.arange(num) * 3 % len(runs)), num_starts=2)
+    assert (test.aicc_gain is None) == (num < 8)
+    assert 0 <= test.p_value <= 1
+
+
 @settings(max_examples=20, deadline=None)
 @given(exponent=st.floats(0.02, 1.0), scale=st.floats(0.1, 1e3))
 def test_a_power_law_is_recovered(exponent: float, scale: float) -> None:

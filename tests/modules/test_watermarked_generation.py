@@ -100,6 +100,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_texts(run, spec, tmp_path, monke
         ({"vocab_size": 100}, {}, "512 logits"),
         ({}, {"num_tokens": 0}, "at least one token"),
         ({}, {"num_tokens": 250}, "exceeds the 256"),
+        ({"context_width": 40}, {}, r"fewer than the 40 that choose .* watermark\.context_width"),
         ({}, {"top_p": 0.0}, "top_p"),
         ({}, {"schemes": ["gold"]}, "no scheme 'gold'"),
     ],

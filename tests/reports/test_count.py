@@ -96,6 +96,14 @@ def test_match_gives_the_others_the_same_budget_within_one_unit(tmp_path: Path) 
     assert table.loc["prefix_tuning_mlp", "stored"] == table.loc["prefix_tuning", "trainable"]
 
 
+def test_match_counts_what_is_kept_of_a_prefix(tmp_path: Path) -> None:
+    free, _ = report(tmp_path / "free", match="prefix_tuning")
+    table, _ = report(tmp_path / "mlp", match="prefix_tuning_mlp")
+    usual, _ = report(tmp_path / "usual")
+    assert table.equals(free)
+    assert table.loc["prefix_tuning_mlp"].equals(usual.loc["prefix_tuning_mlp"])
+
+
 def test_a_method_that_cannot_meet_the_budget_is_named_and_left_out(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     small = CountReport(str(tmp_path), spec("t5_small"), METHODS, budget=37_000, console=console)

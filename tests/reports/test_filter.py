@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,63 @@ def test_the_study_measures_what_it_is_told(folder: Path) -> None:
     assert written["concepts"][0]["recovered"]["blocked"]
     with Image.open(folder.parent / "out" / "thresholds.png") as figure:
         assert figure.width > 500
+
+
+@pytest.mark.parametrize(
+    ("captions", "has_curve", "has_false_alarm"),
+    [
+        ({"red.png": "a red cat", "blue.jpg": "x"}, True, True),
+        ({"red.png": "a red cat"}, False, False),
+        ({"red.png": "a red cat", "blue.jpg": "a red cat"}, False, False),
+        ({"red.png": "a red cat", "blue.jpg": "the old man"}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_a_study_measures_what_its_images_allow(
+    folder: Path, captions: dict[str, str], has_curve: bool, has_false_alarm: bool
+) -> None:
+    study = {
+        "concepts": [
+            {"text": "a red cat", "paraphrases": ["the red cat"]},
+            {"text": "the old man", "paraphrases": []},
+        ],
+        "unrelated": ["green"],
+    }
+    (folder.parent / "study.json").write_text(json.dumps(study))
+    (folder / "captions.json").write_text(json.dumps(captions))
+    metrics, _ = report(folder, study=str(folder.parent / "study.json"))
+    assert ("filter/images_equal_error" in metrics) == has_curve
+    assert ("filter/image_false_alarm" in metrics) == has_false_alarm
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a.png": 1}', "{"])
+def test_captions_of_another_form_are_named(folder: Path, text: str) -> None:
+    (folder / "captions.json").write_text(text)
+    with pytest.raises(ValueError, match=r"captions\.json is no list of captions; expected"):
+        report(folder)
+
+
+@pytest.mark.parametrize(("paraphrases", "unrelated"), [([], ["green"]), (["cat"], [])])
+def test_a_study_of_nothing_is_refused(folder: Path, paraphrases: list, unrelated: list) -> None:
+    concepts = [{"text": "a red cat", "paraphrases": paraphrases}] * 2
+    study = {"concepts": concepts, "unrelated": unrelated}
+    (folder.parent / "study.json").write_text(json.dumps(study))
+    with pytest.raises(ValueError, match=r"study\.json is no study; .* none of them empty"):
+        report(folder, study=str(folder.parent / "study.json"))
+
+
+def test_a_recovered_text_counts_by_its_tokens(folder: Path) -> None:
+    study = {
+        "concepts": [{"text": t, "paraphrases": ["cat"]} for t in ("a red-eyed cat", "green")],
+        "unrelated": ["green"],
+    }
+    (folder.parent / "study.json").write_text(json.dumps(study))
+    (folder.parent / "Q5.txt").write_text("a red - eyed cat\ngrey\n")
+    metrics, _ = report(
+        folder, study=str(folder.parent / "study.json"), texts=str(folder.parent / "Q5.txt")
+    )
+    assert metrics["filter/recovered_exactly"] == 1
 
 
 def test_bad_input_is_refused(folder: Path, tmp_path: Path) -> None:

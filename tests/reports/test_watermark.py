@@ -32,6 +32,9 @@ def test_quality_is_relative_to_no_mark():
     assert hard["tokens_per_second_ratio"] == pytest.approx(0.5)
     assert none["distinct_1"] == 0.5
     assert quality_table(rows[1:])[0]["perplexity_ratio"] is None
+    short = quality_table([{**row, "token_ids": row["token_ids"][:2]} for row in rows])
+    assert short[1]["distinct_2_ratio"] == 1
+    assert short[1]["distinct_3_ratio"] is None
 
 
 def test_distinct_n_counts_grams_within_texts():

@@ -328,17 +328,17 @@ def _summarise(
 ) -> Inversion:
     """Turn a board into a result: texts, not states, and cosines of texts."""
     texts: dict[str, tuple[Ids, float]] = {}
+    seen = {exact[1]} if exact else set()  # spellings of the same tokens are no alternatives
     fresh: list[str] = []
     for cosine, ids in board.top:
         text = encoder.decode(ids)
         again = encoder.tokenize(text)
-        if text and text not in texts:
+        if text and again not in seen:
+            seen.add(again)
             texts[text] = (again, cosine)
             if again != ids:
                 fresh.append(text)  # another segmentation: its cosine is not the text's
-    if exact:
-        texts.pop(exact[0], None)
-    elif board.top and not texts:
+    if board.top and not texts and not exact:
         texts[""] = ((), board.best)
     head = [] if exact else list(texts)[:1]
     for text, value in _cosines(encoder, board, [t for t in texts if t in fresh or t in head]):

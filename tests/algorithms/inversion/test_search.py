@@ -12,7 +12,7 @@ from src.algorithms.inversion.encoder import TextEncoder
 from src.algorithms.inversion.hybrid import Hybrid, _Run, one_token_table
 from src.algorithms.inversion.moves import State, Vocabulary
 from src.algorithms.inversion.priors import Dictionary, rank_near_ties
-from src.algorithms.inversion.search import Board, Inversion, Scored, invert
+from src.algorithms.inversion.search import Board, Inversion, Scored, _summarise, invert
 
 Make = Callable[..., TextEncoder]
 KINDS = ("causal", "bidirectional")
@@ -236,6 +236,22 @@ def test_rare_tokens_cost_the_less_the_closer_the_search_is(make_encoder: Make) 
     assert sorted([rare, common], key=run.rank) == [rare, common]
     assert run.worth(common) == pytest.approx(0.500 - 0.1 * 0.001 * 3)
     assert Vocabulary(encoder).log_frequency((3, 4)) == 0, "without a proposer none is known"
+
+
+def test_another_spelling_of_the_same_tokens_is_no_alternative(make_encoder: Make) -> None:
+    encoder = make_encoder("causal")
+    canonical, other = encoder.tokenize("red cat"), (5, 6, 7)
+    plain = encoder.decode
+    encoder.decode = lambda ids: "Red  Cat" if ids == other else plain(ids)  # pyright: ignore[reportAttributeAccessIssue]
+    board = Board(encoder.encode_text(["red cat"])[0], 100)
+    board.note(canonical, 1.0)
+    board.note(other, 0.9)
+    board.note(encoder.tokenize("red man"), 0.8)
+    found = _summarise(encoder, board, 0, ("red cat", canonical, 1.0), 1.0, 1e-5)
+    assert found.exact
+    assert [text for text, _ in found.alternatives] == ["red man"]
+    guess = _summarise(encoder, board, 0, None, 1.0, 1e-5)
+    assert [guess.text, *[text for text, _ in guess.alternatives]] == ["red cat", "red man"]
 
 
 def test_a_wrong_token_is_doubted_and_replaced(make_encoder: Make) -> None:
