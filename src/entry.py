@@ -188,10 +188,10 @@ def _evaluate(cfg: DictConfig) -> dict[str, Any]:
         trainer.test(model, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return {}
-    merge_metrics(output_dir, _numbers(trainer))
+    merge_metrics(output_dir, _numbers(trainer) | _parameters(model))
     metrics = json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
     if cfg.get("summary"):
-        instantiate(cfg.summary)(metrics | _parameters(model))
+        instantiate(cfg.summary)(metrics)
     return metrics
 
 
@@ -305,6 +305,7 @@ def _meet_budget(cfg: DictConfig) -> None:
     """Give the method the size that comes closest to ``budget=`` parameters, if that is given."""
     if cfg.get("budget") is None:
         return
+    cfg.budget = as_kind(cfg.budget, int)
     if not isinstance(cfg.budget, int):
         raise ValueError(f"budget is {cfg.budget!r}; give a whole number of parameters.")
     model = instantiate(cfg.model, _convert_="all")  # no weights are read yet
@@ -580,7 +581,10 @@ def _resuming_command(cfg: DictConfig) -> str:
             for item in [*given.task, *given.hydra]
             if not item.startswith((f"{key}=", "hydra.mode="))
         ]
-    return shlex.join(["python", Path(sys.argv[0]).name, *overrides, f"{key}={output_dir}"])
+    value = str(output_dir)
+    if not re.fullmatch(r"[\w/.+@%:-]+", value):  # what Hydra's grammar takes without quotes
+        value = "'" + value.replace("'", "\\'") + "'"
+    return shlex.join(["python", Path(sys.argv[0]).name, *overrides, f"{key}={value}"])
 
 
 def _say(message: str) -> None:

@@ -58,8 +58,9 @@ def is_of_kind(value: Any, kind: Any) -> bool:
 def as_kind(value: Any, kind: Any) -> Any:
     """Return 1e4, which YAML reads as 10000.0, as the whole number that ``kind`` asks for."""
     choices = get_args(kind) if _is_union(kind) else (kind,)
-    is_whole = int in choices and float not in choices
-    return int(value) if isinstance(value, float) and is_whole else value
+    is_wanted = int in choices and float not in choices
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole and is_wanted else value
 
 
 def in_words(kind: Any) -> str:

@@ -67,6 +67,7 @@ def test_a_run_goes_on_with_rows_of_its_own_settings_only(
         {"precision": "bfloat16"},
         {"proposer": ""},
         {"no_table": True},
+        {"phrases": "inversion_development.txt"},
     ):
         measured.clear()
         assert len(inversion.run(arguments(path, **change))) == len(measured) == 2

@@ -12,6 +12,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from src import entry
@@ -141,7 +143,13 @@ def test_no_run_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         entry._last_run("last", "train", "lora")
 
 
-@pytest.mark.parametrize("budget", ["budget=abc", "+budget=abc"])
+def test_budget_in_scientific_form_is_taken() -> None:
+    cfg = composed("train", "budget=1e5")
+    entry._meet_budget(cfg)
+    assert cfg.model.rank == 8
+
+
+@pytest.mark.parametrize("budget", ["budget=abc", "+budget=abc", "budget=1.5"])
 def test_budget_that_is_no_number(budget: str) -> None:
     with pytest.raises(ValueError, match="give a whole number of parameters"):
         entry._meet_budget(composed("train", budget))
@@ -194,8 +202,9 @@ def command_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Dict
     def compose_all(config: str, folder: Path, *overrides: str) -> DictConfig:
         monkeypatch.setattr("sys.argv", [f"/home/me/{config}.py"])
         with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "configs")):
-            given = [*overrides, f"hydra.run.dir={folder}", f"paths.output_dir={folder}"]
+            given = [*overrides, f"hydra.run.dir={folder.parent}"]
             cfg = compose(config, given, return_hydra_config=True)
+        cfg.paths.output_dir = str(folder)
         OmegaConf.update(cfg, "hydra.runtime.output_dir", str(folder), force_add=True)
         HydraConfig.instance().set_config(cfg)
         return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
@@ -209,6 +218,9 @@ def test_the_command_to_go_on_with_can_be_pasted(command_line, tmp_path: Path) -
     fresh = entry._resuming_command(command_line("train", tmp_path, "data=asdiv", data))
     assert shlex.split(fresh)[:4] == ["python", "train.py", "data=asdiv", data]
     assert shlex.split(fresh)[-1] == f"hydra.run.dir={tmp_path}"
+    for name in ("0-model=lora", "a b,(c)", "it's"):
+        given = shlex.split(entry._resuming_command(command_line("train", tmp_path / name)))[-1]
+        assert OverridesParser.create().parse_override(given).value() == str(tmp_path / name)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     # A folder with checkpoints is refused but for going on with them.
@@ -239,6 +251,9 @@ def test_evaluation_changes_what_the_command_line_names(command_line, tmp_path: 
         cfg = command_line("eval", tmp_path, where, *overrides)
         _, model, _ = entry._build(cfg, entry._adopt_checkpoint(cfg))
         assert (model.hparams.num_beams, model.hparams.max_new_tokens) == (expected, 6)
+    cfg = command_line("eval", tmp_path, where, "model=lora", "model.alpha=40")
+    with pytest.raises(InstantiationException, match=r"as it was trained \(model\.alpha is 40"):
+        entry._build(cfg, entry._adopt_checkpoint(cfg))
 
 
 def test_sweeps_go_where_outputs_go(command_line, tmp_path, monkeypatch) -> None:

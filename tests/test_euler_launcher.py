@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from hydra.errors import CompactHydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins import euler_launcher
 from hydra_plugins.euler_launcher import (
     EulerLauncher,
     _minutes,
     _require_cached,
+    _require_data_cached,
     _require_gpu_type,
     _require_inputs,
     _require_writable,
@@ -142,6 +143,50 @@ def test_purged_inputs_are_refused(tmp_path: Path) -> None:
     _require_inputs(OmegaConf.create({"data": {"train": "openai/gsm8k"}, "ckpt_path": "last"}))
     with pytest.raises(CompactHydraException, match=r"ckpt_path=.* does not exist"):
         _require_inputs(OmegaConf.create({"ckpt_path": str(tmp_path / "gone")}))
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        {"ckpt_path": "outputs/train/lora/slurm-12-0"},
+        {"ckpt_path": ["outputs/train/lora/slurm-12-0"]},
+        {"data": {"challenge": "/cluster/scratch/me/ASDiv.xml"}},
+        {"filter": {"texts": "/cluster/scratch/me/Q5.txt"}},
+    ],
+)
+def test_every_input_is_looked_for(cfg: dict[str, Any]) -> None:
+    with pytest.raises(CompactHydraException, match="does not exist; if it lay on scratch space"):
+        _require_inputs(OmegaConf.create(cfg))
+
+
+def test_data_of_the_hub_are_looked_for(tmp_path: Path) -> None:
+    cfg = OmegaConf.create({"data": {"train": "openai/gsm8k", "test": str(tmp_path / "t.jsonl")}})
+    with pytest.raises(
+        CompactHydraException, match=r"data\.train=.* --prefetch gsm8k, give a file"
+    ):
+        _require_data_cached(cfg, {"HF_HOME": str(tmp_path)})
+    snapshot = tmp_path / "hub/datasets--openai--gsm8k/snapshots/abc/main"
+    snapshot.mkdir(parents=True)
+    (snapshot / "train-00000-of-00001.parquet").write_text("x")
+    _require_data_cached(cfg, {"HF_HOME": str(tmp_path)})
+
+
+def test_weights_of_open_clip_are_looked_for(tmp_path: Path) -> None:
+    spec = OmegaConf.load(ROOT / "configs/backbone/vit_h14_laion2b.yaml")
+    assert isinstance(spec, DictConfig)
+    with pytest.raises(CompactHydraException, match=r"laion/CLIP-ViT-H-14.* is not, or not whole"):
+        _require_cached(spec, {"HF_HOME": str(tmp_path)})
+    name = "models--laion--CLIP-ViT-H-14-laion2B-s32B-b79K"
+    snapshot = tmp_path / "hub" / name / "snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "open_clip_model.safetensors").write_text("x")
+    _require_cached(spec, {"HF_HOME": str(tmp_path)})
+
+
+def test_a_lost_folder_of_weights_is_not_fetched(tmp_path: Path) -> None:
+    spec = OmegaConf.create({"name": "mine", "path": str(tmp_path / "gone")})
+    with pytest.raises(CompactHydraException, match=r"backbone\.path=.* does not exist; if it lay"):
+        _require_cached(spec, {})
 
 
 def test_an_empty_or_hollow_cache_is_refused(tmp_path: Path) -> None:

@@ -55,7 +55,13 @@ def test_values_and_kinds(value: Any, kind: Any, fits: bool) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind", "expected"),
-    [(16.0, int, 16), (1e4, int | None, 10000), (1.0, int | float, 1.0), (2.0, float, 2.0)],
+    [
+        (16.0, int, 16),
+        (1e4, int | None, 10000),
+        (1.0, int | float, 1.0),
+        (2.0, float, 2.0),
+        (1.5, int | str, 1.5),
+    ],
 )
 def test_whole_numbers_become_whole(value: float, kind: Any, expected: float) -> None:
     made = as_kind(value, kind)

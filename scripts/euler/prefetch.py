@@ -7,6 +7,7 @@ For nodes without network, or before a job with several processes, which would a
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from omegaconf import OmegaConf
@@ -24,19 +25,31 @@ def fetch(name: str) -> str:
         name: The stem of a file in ``configs/backbone``, ``gsm8k`` or ``svamp``.
 
     Returns:
-        The folder it lies in.
+        The folder or file it lies in.
 
     Raises:
         ValueError: If there is nothing of that name to fetch.
     """
     if name in DATA:
         return snapshot_download(DATA[name], repo_type="dataset")
-    path = CONFIGS / "backbone" / f"{name}.yaml"
-    hub_name = OmegaConf.load(path).get("path") if path.exists() else None  # type: ignore[union-attr]
-    if not hub_name or (CONFIGS.parent / hub_name).exists():
-        known = [*sorted(file.stem for file in (CONFIGS / "backbone").glob("*.yaml")), *DATA]
-        raise ValueError(f"{name!r} is nothing to fetch; choose from {', '.join(known)}")
-    return snapshot_download(hub_name, ignore_patterns=UNUSED)
+    files = sorted((CONFIGS / "backbone").glob("*.yaml"))
+    specs: dict[str, Any] = {file.stem: OmegaConf.load(file) for file in files}
+    known = [backbone for backbone, spec in specs.items() if _is_of_the_hub(spec)]
+    if name not in known:
+        raise ValueError(f"{name!r} is nothing to fetch; choose from {', '.join([*known, *DATA])}")
+    spec = specs[name]
+    if spec.get("pretrained"):
+        import open_clip
+
+        return open_clip.download_pretrained(
+            open_clip.get_pretrained_cfg(spec.model, spec.pretrained)
+        )
+    return snapshot_download(spec.path, ignore_patterns=UNUSED)
+
+
+def _is_of_the_hub(spec: Any) -> bool:
+    path = spec.get("path")
+    return bool(spec.get("pretrained") or (path and not (CONFIGS.parent / path).exists()))
 
 
 if __name__ == "__main__":

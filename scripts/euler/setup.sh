@@ -15,11 +15,13 @@ case "$TRIDENT_VENV" in
       "choose home or project space." >&2
     exit 2 ;;
 esac
-if ! "$TRIDENT_VENV/bin/python" -c "import torch, lightning" 2>/dev/null; then
+packages="torch, lightning, hydra, transformers, peft, open_clip"
+if ! "$TRIDENT_VENV/bin/python" -c "import $packages" 2>/dev/null; then
   echo "making the virtual environment $TRIDENT_VENV (some minutes)"
-  rm -f "$TRIDENT_VENV/.ready"
-  make setup VENV="$TRIDENT_VENV" PYTHON="$(command -v python3.11 || command -v python3)"
+  # Made anew: a package whose files were purged still counts as installed.
+  if [ -e "$TRIDENT_VENV/pyvenv.cfg" ]; then rm -rf "$TRIDENT_VENV"; fi
 fi
+make setup VENV="$TRIDENT_VENV" PYTHON="$(command -v python3.11 || command -v python3)"
 # shellcheck disable=SC1091
 source "$TRIDENT_VENV/bin/activate"
 

@@ -168,7 +168,7 @@ class LastCheckpoint(Checkpoint):
         self._watch(outputs)
         step = trainer.global_step
         has_stepped, self._step = step != self._step, step
-        if step % trainer.log_every_n_steps == 0 or trainer.world_size > 1:
+        if step % (trainer.log_every_n_steps or self.every_n_steps) == 0 or trainer.world_size > 1:
             signum = self._agree(trainer)
         else:
             signum = self._signum  # no look at the loss, which would wait for the device

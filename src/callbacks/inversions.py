@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from src.callbacks.prediction_writer import PredictionWriter, Row
 
@@ -51,8 +52,11 @@ class InversionWriter(PredictionWriter):
         self._progress: Progress | None = None
         self._module: Any = None
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._module = pl_module  # needed even where no row is left and the loop is left out
+        super().setup(trainer, pl_module, stage)
+
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._module = pl_module
         if not (self.show_progress and trainer.is_global_zero):
             return
         groups: Any = trainer.predict_dataloaders
@@ -94,13 +98,11 @@ class InversionWriter(PredictionWriter):
         lines = [" ".join(row["text"].split()) for row in rows]
         (self.output_dir / "Q5.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._print(rows)
-        logger = trainer.logger
-        if logger is not None and hasattr(logger, "experiment"):
+        writer: Any = getattr(trainer.logger, "experiment", None)
+        if hasattr(writer, "add_scalar"):  # TensorBoard's
             for row in rows:
                 for evaluations, cosine in row["trace"]:
-                    logger.experiment.add_scalar(
-                        f"invert/cosine/{row['index']:03d}", cosine, evaluations
-                    )
+                    writer.add_scalar(f"invert/cosine/{row['index']:03d}", cosine, evaluations)
         num, exact = len(rows), [row for row in rows if row["exact"]]
         metrics: dict[str, float] = {
             "invert/num_targets": num,
@@ -137,7 +139,7 @@ class InversionWriter(PredictionWriter):
         for row in rows[: self.num_shown]:
             table.add_row(
                 str(row["index"]),
-                row["text"],
+                Text(row["text"]),  # brackets in it are no markup
                 "exact" if row["exact"] else "guess",
                 f"{row['cosine']:.6f}",
                 f"{row['runner_up_gap']:.4f}",

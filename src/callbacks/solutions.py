@@ -34,10 +34,9 @@ class SolutionWriter(PredictionWriter):
         num = len(rows)
         if not num:
             return None
-        if trainer.logger is not None and hasattr(trainer.logger, "experiment"):
-            trainer.logger.experiment.add_text(
-                "test/predictions", self._table(rows), trainer.global_step
-            )
+        writer: Any = getattr(trainer.logger, "experiment", None)
+        if hasattr(writer, "add_text"):  # TensorBoard's; the CSV logger takes numbers only
+            writer.add_text("test/predictions", self._table(rows), trainer.global_step)
         return {
             "test/accuracy": sum(row["correct"] for row in rows) / num,
             "test/unparsable": sum(row["parsed"] is None for row in rows) / num,

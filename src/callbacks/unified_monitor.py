@@ -147,7 +147,7 @@ def log(trainer: Trainer, series: list[Series], step: int) -> None:
     """Send scalars to every logger, and histograms to those that can draw them."""
     # One transfer from the device for everything.
     rows = torch.stack([torch.cat([item.scalar.view(1), item.histogram]) for item in series])
-    table = rows.double().cpu().numpy()
+    table = rows.cpu().double().numpy()
     scalars = {item.tag: float(row[0]) for item, row in zip(series, table, strict=True)}
     for logger in trainer.loggers:
         logger.log_metrics(scalars, step=step)

@@ -228,7 +228,9 @@ class ChallengedProblems(MathProblems):
             excluded = held_out(self.challenge, self.on_bad_row)
             for name in sorted({split, "val"} & self.problems.keys()):
                 kept = without(self.problems[name], excluded)
-                self.num_left_out[f"{name}/near_challenge"] = len(self.problems[name]) - len(kept)
+                key = f"{name}/near_challenge"  # val may be asked for before train and after
+                num = len(self.problems[name]) - len(kept)
+                self.num_left_out[key] = self.num_left_out.get(key, 0) + num
                 self.problems[name] = kept
         if split == "train":
             self.problems["train"] = [*self.problems["train"], *self._added()]

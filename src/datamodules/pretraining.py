@@ -589,6 +589,11 @@ class PretrainingText(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         if self.trainer is None:
             return self._loader(self.seed, 0, self.num_steps)
+        if self.trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                "trainer.accumulate_grad_batches does not go with pretraining, where a batch is "
+                "a step; give a larger data.batch_size."
+            )
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         return self._loader(self.seed, self.trainer.global_step, self.num_steps, rank, world_size)
 

@@ -403,21 +403,28 @@ class Seq2Seq(LightningModule):
                 )
 
 
-#: Settings that do not decide what is trained.
-_FREE = frozenset({"backbone", "num_workers", "test", "num_test"})
+#: Settings that do not decide what is trained: of the weights the fingerprint tells.
+_FREE = frozenset(
+    {"name", "path", "package", "tokenizer", "num_workers", "test", "num_test", "max_new_tokens"}
+)
 
 
 def _changed(group: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List the settings of ``model`` or ``data`` that are not those of a checkpoint."""
-    return [
-        f"{group}.{key} is {value} here and was {then[key]}"
-        for key, value in now.items()
-        if key not in _FREE and key in then and _plain(value) != _plain(then[key])
-    ]
+    """List the settings of ``model``, ``data`` or ``backbone`` that are not a checkpoint's."""
+    keys = now.keys() & then.keys() if group != "backbone" else now.keys() | then.keys()
+    changed = []
+    for key in sorted(keys - _FREE):
+        if key == "backbone":
+            changed += _changed(key, then[key], now[key])
+        elif _plain(now.get(key)) != _plain(then.get(key)):
+            changed.append(f"{group}.{key} is {now.get(key)} here and was {then.get(key)}")
+    return changed
 
 
 def _plain(value: Any) -> str:
     """Write a setting so that equal ones agree: of a file's path, which may move, the name."""
+    if isinstance(value, (bool, int, float)):
+        value = float(value)
     return json.dumps(Path(value).name if isinstance(value, str) else value, default=str)
 
 
@@ -441,6 +448,12 @@ def restore(ckpt_path: str | Path, **overrides: Any) -> Seq2Seq:
     method = getattr(importlib.import_module(module_name), class_name)
     module = method(**{**record["hyper_parameters"], **overrides})
     if Path(ckpt_path).is_dir():
+        fixed = {k: v for k, v in module.hparams.items() if k not in ("backbone", "num_beams")}
+        if changed := _changed("model", record["hyper_parameters"], fixed):
+            raise ValueError(
+                f"{ckpt_path} holds the method as it was trained ({'; '.join(changed)}); leave "
+                "that out, or give the run's checkpoint."
+            )
         spec = module.hparams["backbone"]
         module.tokenizer = load_tokenizer(spec)
         module.model = load_method(load_t5(spec), ckpt_path, backbone=spec["name"])

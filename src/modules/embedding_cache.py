@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,6 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file whole or not at all, so that a stopped run leaves no torn one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # others may write it too
     save_file(tensors, str(temporary), metadata)
     temporary.replace(path)

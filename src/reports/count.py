@@ -323,6 +323,6 @@ def _share(share: float) -> str:
 
 def _bytes(size: int) -> str:
     for bound, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= bound:
+        if size >= bound * 0.9995:  # what three digits round up to the unit
             return f"{size / bound:.3g} {unit}"
     return f"{size} B"

@@ -127,6 +127,6 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 def short_number(value: float) -> str:
     """Write a count in three digits and a unit: ``295k`` for 294,912, ``21.9B`` for 2.19e10."""
     for bound, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= bound:
+        if abs(value) >= bound * 0.9995:  # what three digits round up to the unit
             return f"{value / bound:.3g}{unit}"
     return f"{value:.3g}"

@@ -34,10 +34,12 @@ class RunSummary:
         """
         rows = [dict(metrics)]
         if (self.output_dir.parent / "multirun.yaml").exists():
-            rows = [
+            paths = self.output_dir.parent.glob("*/metrics.json")
+            found = [
                 json.loads(path.read_text(encoding="utf-8"))
-                for path in sorted(self.output_dir.parent.glob("*/metrics.json"))
+                for path in sorted(paths, key=lambda path: _in_order(path.parent.name))
             ]
+            rows = [row for row in found if "method" in row]  # the others have not ended yet
         console = Console()
         console.print(self._table(rows))
         for what, path in (
@@ -67,6 +69,12 @@ class RunSummary:
                 _duration(row.get("train/seconds")),
             )
         return table
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Sort a sweep's folders, ``NUMBER-OVERRIDES``, as the jobs were numbered."""
+    number = name.partition("-")[0]
+    return (int(number) if number.isdigit() else 0, name)
 
 
 def _percent(value: float | None) -> str:

@@ -226,6 +226,13 @@ def test_every_periodic_state_continues_to_the_same_weights(
         assert_same(resumed, uninterrupted)
 
 
+def test_a_run_that_logs_nothing_is_watched_too(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole")
+    assert_same(fit(tmp_path / "silent", log_every_n_steps=0), whole)
+    with pytest.raises(TrainingInterrupted):
+        fit(tmp_path / "cut", Kick(signal.SIGTERM, "backward", 0, 1), log_every_n_steps=0)
+
+
 def test_an_epoch_without_validation_continues_too(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"check_val_every_n_epoch": 3}
     whole = fit(tmp_path / "whole", **settings)

@@ -31,6 +31,15 @@ class NoTrainer:
     logger = None
 
 
+def test_brackets_of_a_text_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    writer = InversionWriter(str(tmp_path), show_progress=False)
+    writer._module = Module()
+    writer.finish([row(0, True, "a [red] cat"), row(1, True, "lol [/b]")], NoTrainer())  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert "a [red] cat" in shown
+    assert "lol [/b]" in shown
+
+
 def test_a_guess_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     writer = InversionWriter(str(tmp_path), show_progress=False, num_shown=2)
     writer._module = Module()

@@ -169,6 +169,14 @@ def test_a_validation_file_of_ones_own_is_freed_of_the_challenge_too(
     for name in ("train", "val"):
         [left] = data.problems[name]
         assert "owls" in left.masked
+        assert data.num_left_out[f"{name}/near_challenge"] == 1
+    backwards = ChallengedProblems(
+        _Words(), source="mawps_asdiv", train=str(split), val=str(split), mask_numbers=True,
+        challenge=str(asdiv),
+    )  # fmt: skip
+    backwards.load("val")
+    backwards.load("train")
+    assert backwards.num_left_out == data.num_left_out
 
 
 @pytest.mark.parametrize("name", ["num_distracted", "num_doubled"])

@@ -217,13 +217,22 @@ def test_a_resumed_stream_goes_on_where_it_was(tokenizer, gsm8k: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
 
 
+def test_accumulated_gradients_are_refused(tokenizer, gsm8k: Path) -> None:
+    data = PretrainingText(tokenizer, str(gsm8k), num_steps=7, batch_size=4, pool_batches=3)
+    data.trainer = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
+        accumulate_grad_batches=2, global_step=0, global_rank=0, world_size=1
+    )
+    with pytest.raises(ValueError, match=r"accumulate_grad_batches .* data\.batch_size"):
+        data.train_dataloader()
+
+
 def test_processes_share_out_the_examples_of_a_step(tokenizer, gsm8k: Path) -> None:
     def rows(rank: int, world_size: int, batch_size: int, done: int = 0) -> list[set[Any]]:
         data = PretrainingText(
             tokenizer, str(gsm8k), num_steps=6, batch_size=batch_size, pool_batches=3
         )
         data.trainer = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
-            global_rank=rank, world_size=world_size, global_step=done
+            accumulate_grad_batches=1, global_rank=rank, world_size=world_size, global_step=done
         )
         batches = data.train_dataloader()
         return [{tuple(t for t in row if t) for row in b["input_ids"].tolist()} for b in batches]

@@ -51,7 +51,8 @@ def test_what_is_hidden_follows_the_problem(module: FullFineTuning) -> None:
 def fitting(folder: Path, ckpt_path: Path | None = None, rank: int = 2, **settings: Any) -> Trainer:
     """Train a tiny LoRA for a step, or go on to the second; ``data__x`` is the data's ``x``."""
     data = {key.removeprefix("data__"): settings.pop(key) for key in list(settings) if "__" in key}
-    module = LoRA(backbone=t5_spec(folder), rank=rank, max_new_tokens=4, **settings)
+    backbone = {**t5_spec(folder), **settings.pop("backbone", {})}
+    module = LoRA(backbone=backbone, rank=rank, **{"max_new_tokens": 4, **settings})
     trainer = Trainer(
         accelerator="cpu", logger=False, max_steps=1 if ckpt_path is None else 2,
         enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
@@ -70,13 +71,15 @@ def fitting(folder: Path, ckpt_path: Path | None = None, rank: int = 2, **settin
     [
         ({"alpha": 32.0}, r"model\.alpha is 32\.0 here and was 16\.0"),
         ({"learning_rate": 1e-5}, r"model\.learning_rate is 1e-05"),
+        ({"backbone": {"dropout_rate": 0.5}}, r"backbone\.dropout_rate is 0\.5 here and was None"),
         ({"data__batch_size": 4}, r"data\.batch_size is 4 here and was 2"),
         ({"data__target": "answer"}, r"data\.target is answer here and was equation"),
     ],
 )
 def test_training_goes_on_with_its_own_settings_only(tmp_path: Path, change, said: str) -> None:
     fitting(tmp_path).save_checkpoint(tmp_path / "last.ckpt")
-    assert fitting(tmp_path, tmp_path / "last.ckpt", data__num_test=9).global_step == 2
+    same = {"data__num_test": 9, "alpha": 16, "use_dora": 0, "max_new_tokens": 5}
+    assert fitting(tmp_path, tmp_path / "last.ckpt", **same).global_step == 2
     with pytest.raises(ValueError, match=said):
         fitting(tmp_path, tmp_path / "last.ckpt", **change)
     with pytest.raises(ValueError, match=r"other settings of the method \(model\.rank is 4 here"):

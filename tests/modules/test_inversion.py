@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from src.backbones import load_clip
 from src.callbacks.inversions import FIELDS, InversionWriter
@@ -113,6 +113,31 @@ def test_an_interrupted_run_keeps_what_was_solved(
     run(spec, targets, tmp_path)
     assert sorted(asked + solved) == [0, 1, 2, 3]
     assert [row["text"] for row in rows(tmp_path)] == TEXTS
+
+
+@pytest.mark.filterwarnings("ignore:Total length of .* is zero")
+@pytest.mark.filterwarnings("ignore:.*has zero length")
+def test_a_run_whose_report_failed_is_finished(
+    spec: dict[str, Any], targets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: InversionWriter, rows: Any) -> None:
+        raise RuntimeError("no terminal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InversionWriter, "_print", fail)
+        with pytest.raises(RuntimeError, match="no terminal"):
+            run(spec, targets, tmp_path)
+    run(spec, targets, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["invert/num_exact"] == 4
+
+
+def test_the_csv_logger_takes_the_metrics(
+    spec: dict[str, Any], targets: Path, tmp_path: Path
+) -> None:
+    logger = CSVLogger(tmp_path / "csv")
+    run(spec, targets, tmp_path, logger=logger, budget=10)
+    assert "invert/num_targets" in Path(logger.log_dir, "metrics.csv").read_text()
 
 
 def test_groups_find_the_same(spec: dict[str, Any], targets: Path, tmp_path: Path) -> None:
