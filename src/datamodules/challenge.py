@@ -479,8 +479,10 @@ def _distract(problem: Problem, rng: random.Random, rule: str) -> Problem | None
         if who
         else [f"There are also {new} {thing}.", f"{friend} has {new} {thing}."]
     )
-    position = rng.randint(1, len(sentences) - 1)
-    sentences.insert(position, told)
+    places = [k for k in range(1, len(sentences)) if not _TITLE.search(sentences[k - 1])]
+    if not places:
+        return None
+    sentences.insert(rng.choice(places), told)
     numbers = [*problem.numbers, str(rng.randint(2, 90))]
     return _build(problem, " ".join(sentences), numbers, _tree(problem), "structure", rule)
 

@@ -185,13 +185,15 @@ def double(story: Story, rng: random.Random) -> Story | None:
         if not re.search(rf"\b{name} [a-z]+(?:s|ren)\b", told):
             return None
     tree = story.tree
+    twin = map_leaves(tree, lambda leaf: twins.get(leaf, leaf))
     if rng.random() < 0.6:
         question = question.replace(asked[0].split("many ", 1)[1], second)
-        tree = map_leaves(tree, lambda leaf: twins.get(leaf, leaf))
+        tree = twin
     for _ in range(60):
         high = rng.choice((12, 30, 100))
         numbers = (*story.numbers, *(str(rng.randint(2, high)) for _ in twins))
-        if _is_whole(tree, numbers):
+        # What is asked, and the same of the other thing, which is told as well.
+        if all(_is_whole(each, numbers) for each in (story.tree, twin)):
             return told_in_order(
                 replace(story, tree=tree, question=question), [told, question], numbers
             )
@@ -254,12 +256,13 @@ def rename(story: Story, rng: random.Random) -> Story | None:
     for old, new in zip(nouns, rng.sample(counted_nouns(), len(nouns)), strict=True):
         words[old], words[_singular(old)] = new, _singular(new)
     longest_first = sorted(words, key=len, reverse=True)
-    pattern = re.compile(rf"\b(an? )?({'|'.join(map(re.escape, longest_first))})\b")
+    pattern = re.compile(rf"\b([Aa]n? )?({'|'.join(map(re.escape, longest_first))})\b")
 
     def swap(match: re.Match[str]) -> str:
         new = words[match[2]]
-        article = "" if not match[1] else "an " if new[0] in "aeiou" else "a "
-        return article + new
+        if not match[1]:
+            return new
+        return match[1][0] + ("n " if new[0] in "aeiou" else " ") + new
 
     return replace(
         story, text=pattern.sub(swap, story.text), question=pattern.sub(swap, story.question)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 # algorithms.answers: an expression is a leaf ("number0", "2") or (operator, left, right).
@@ -882,9 +882,15 @@ _NOISE_NUMBERS = [
     "There are also {#z} {x} in the {place} .", "{P} had {#z} friends with {him} .", "{Q} {mv} {#z} {x} .",
     "{He} spent {#z} minutes there .", "A {y} costs {$z} .", "{R} has {#z} {x} .",
 ]  # fmt: skip
-_BREAK = re.compile(r"(?<=[.?!])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.) +(?=[A-Zn])")
+_BREAK = re.compile(r"(?<=[.?!])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bDr\.) +(?=[A-Zn])")
 _HIDDEN = ["some", "some", "some", "a few", "several", "a number of", "many"]
 _NAMES = sorted(SCENES)
+#: Changes that come after a state: where one is told, the question "how many are left" would ask for
+#: what is there after it.
+_LATER = {
+    "left": "got", "now": "got2", "stay": "on", "rest": "more", "time": "more", "done": "more",
+}  # fmt: skip
+_UNITS = r"\b(inches|feet|cm|meters|miles|pounds|kilograms)\b"
 
 
 # --- making a story --------------------------------------------------------------------------
@@ -912,7 +918,7 @@ def _try_story(rng: random.Random, name: str) -> Story | None:
     target = rng.choice([q for q in scene.questions if q in values])
     is_generous = rng.random() < 0.35  # tell more than is needed
     known = _tell(rng, scene, values, target, is_generous)
-    if known is None:
+    if known is None or not _is_clear(name, known, target):
         return None
     tree = _derive(known, scene.relations)[target]
     needed = set(operands(tree))
@@ -939,7 +945,10 @@ def _try_story(rng: random.Random, name: str) -> Story | None:
             return words[key]
         quantity = key[1:]
         if quantity not in known:
-            return "some money" if key[0] == "$" else rng.choice(_HIDDEN)
+            hidden = rng.choice(_HIDDEN)
+            if hidden == "a number of" and not re.match(r" \{|more\b", match.string[match.end() :]):
+                hidden = "some"  # no noun follows
+            return "some money" if key[0] == "$" else hidden
         if quantity not in slots:
             slots[quantity] = len(numbers)
             numbers.append(str(values[quantity]))
@@ -947,11 +956,21 @@ def _try_story(rng: random.Random, name: str) -> Story | None:
         return rng.choice([f"$ {slot}", f"{slot} dollars", f"$ {slot}"]) if key[0] == "$" else slot
 
     body = re.sub(r"\{([#$]?\w+)\}", fill, " ".join(sentences))
+    body = re.sub(rf"\banother (?:{'|'.join(_HIDDEN)})\b", "some more", body)
     question = capitals(re.sub(r"\s+", " ", re.sub(r"\{([#$]?\w+)\}", fill, question)).strip())
     if not needed <= slots.keys():
         return None
+    if name == "compare" and len(set(re.findall(_UNITS, f"{body} {question}"))) > 1:
+        return None  # feet are not inches
     text = capitals(re.sub(r"\s+", " ", f"{body} {question}").strip())
     return Story(text, tuple(numbers), in_order(tree, slots), question, name)
+
+
+def _is_clear(name: str, known: Mapping[str, Expression], target: str) -> bool:
+    """Say whether the question asks for the target, whatever else is told."""
+    if name == "shop" and "other" in known:  # the other thing is paid from the same money
+        return not {"money", "left"} & {*known, target}
+    return name == "lose_and_gain" or _LATER.get(target) not in known
 
 
 def _tell(

@@ -11,6 +11,7 @@ from src.algorithms.answers import evaluate_expression
 from src.datamodules import challenge
 from src.datamodules.challenge import (
     ChallengedProblems,
+    _distract,
     _tell_of,
     challenge_problems,
     held_out,
@@ -204,6 +205,23 @@ def test_negative_counts_are_refused(name: str) -> None:
 
 def _problem(masked: str, numbers: tuple[str, ...], equation: str, answer: int) -> Problem:
     return Problem(masked, masked, numbers, equation, None, Fraction(answer), {"source": "test"})
+
+
+def test_nothing_is_put_between_a_title_and_its_name() -> None:
+    own = _problem(
+        "Mrs. Hilt saw number0 bees. Then Mr. Lee came. number1 bees flew off. How many are left?",
+        ("7", "3"), "number0 - number1", 4,
+    )  # fmt: skip
+    seen = set()
+    for seed in range(60):
+        made = _distract(own, random.Random(seed), "irrelevant quantity")
+        assert made is not None
+        assert "Mrs. Hilt saw" in made.masked
+        assert "Then Mr. Lee came." in made.masked
+        seen.add(made.masked.index("number1" if "number1 bees" not in made.masked else "number2"))
+    assert len(seen) > 2
+    whole = _problem("Mrs. Hilt has number0 bees?", ("7",), "number0 + 0", 7)
+    assert _distract(whole, random.Random(0), "irrelevant quantity") is None
 
 
 def test_a_foreign_sentence_brings_its_number_and_changes_nothing_else() -> None:

@@ -63,6 +63,14 @@ def test_the_article_follows_the_noun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.text == "number0 owls flew. A boy held an owl. How many owls were there?"
 
 
+def test_an_article_keeps_its_capital(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retelling, "counted_nouns", lambda: ("owls",))
+    text = "number0 kites flew. A kite fell. How many kites were there?"
+    told = rename(story(text, ("+", "number0", "number0"), "3"), random.Random(0))
+    assert told is not None
+    assert "An owl fell." in told.text
+
+
 def test_a_sentence_of_another_tale_brings_its_numbers() -> None:
     other = story(
         "A tray holds number0 cups. It is red. A map costs $number1. How much is it?",
@@ -100,6 +108,11 @@ def test_two_things_are_told_and_one_is_asked(monkeypatch: pytest.MonkeyPatch) -
         thing = "owls" if told.text.endswith("How many owls were left?") else "kites"
         had, lost = (told.numbers[int(k)] for k, noun in pairs if noun == thing)
         assert evaluate(told.tree, told.numbers) == int(had) - int(lost) > 0
+        other = {noun: int(told.numbers[int(k)]) for k, noun in reversed(pairs) if noun != thing}
+        lost_of_other = [int(told.numbers[int(k)]) for k, noun in pairs if noun != thing][1]
+        assert all(count > lost_of_other for count in other.values()), (
+            "no more is lost than was had"
+        )
         assert "on number4 days" in told.text
         asked[thing] = told
     assert asked.keys() == {"owls", "kites"}
