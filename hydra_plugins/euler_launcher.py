@@ -275,7 +275,10 @@ def _require_inputs(cfg: DictConfig) -> None:
     given += [("ckpt_path", run) for run in runs if run != "last"]
     for key, value in given:
         is_file = isinstance(value, str) and (
-            key == "ckpt_path" or value[:1] in "/.~" or Path(value).suffix
+            key == "ckpt_path"
+            or value[:1] in "/.~"
+            # owner/name/path/in/it.json is a file of the hub
+            or (Path(value).suffix and (value.count("/") < 2 or Path(value).parts[0] == "outputs"))
         )
         if is_file and not Path(value).expanduser().exists():
             raise CompactHydraException(
@@ -286,7 +289,11 @@ def _require_inputs(cfg: DictConfig) -> None:
 
 def _require_data_cached(cfg: DictConfig, environment: Mapping[str, str]) -> None:
     """Refuse a data set given by its name on the hub that is not in the job's cache."""
-    for key in ("data.train", "data.val", "data.test"):
+    is_training = "resume_from" in cfg
+    splits = ["test"] if cfg.get("test", True) else []
+    if is_training or OmegaConf.select(cfg, "model.models"):  # task=prompt shows training problems
+        splits += ["train", "val"]
+    for key in (f"data.{split}" for split in splits):
         value = OmegaConf.select(cfg, key)
         is_name = isinstance(value, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value)
         if not is_name or Path(value).suffix or Path(value).exists():
@@ -327,7 +334,9 @@ def _require_cached(spec: DictConfig, environment: Mapping[str, str]) -> None:
         import open_clip
 
         known: Any = open_clip.get_pretrained_cfg(spec.model, tag)
-        name = known.get("hf_hub", "").rstrip("/")
+        name = os.path.split((known or {}).get("hf_hub", ""))[0]
+        if not name:
+            return  # from elsewhere than the hub
     elif any(path.is_dir() for path in (Path(name).expanduser(), PROJECT_ROOT / name)):
         return
     elif name[:1] in "/.~":

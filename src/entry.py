@@ -582,7 +582,9 @@ def _resuming_command(cfg: DictConfig) -> str:
             if not item.startswith((f"{key}=", "hydra.mode="))
         ]
     value = str(output_dir)
-    if not re.fullmatch(r"[\w/.+@%:-]+", value):  # what Hydra's grammar takes without quotes
+    if not re.fullmatch(
+        r"[\w/.+@%:-]+", value, re.ASCII
+    ):  # what Hydra's grammar takes without quotes
         value = "'" + value.replace("'", "\\'") + "'"
     return shlex.join(["python", Path(sys.argv[0]).name, *overrides, f"{key}={value}"])
 

@@ -160,7 +160,14 @@ def test_every_input_is_looked_for(cfg: dict[str, Any]) -> None:
 
 
 def test_data_of_the_hub_are_looked_for(tmp_path: Path) -> None:
-    cfg = OmegaConf.create({"data": {"train": "openai/gsm8k", "test": str(tmp_path / "t.jsonl")}})
+    cfg = OmegaConf.create(
+        {
+            "data": {"train": "openai/gsm8k", "test": str(tmp_path / "t.jsonl")},
+            "resume_from": None,
+        }
+    )
+    evaluation = OmegaConf.create({"data": cfg.data})
+    _require_data_cached(evaluation, {"HF_HOME": str(tmp_path)})  # it reads the test split only
     with pytest.raises(
         CompactHydraException, match=r"data\.train=.* --prefetch gsm8k, give a file"
     ):
@@ -181,6 +188,18 @@ def test_weights_of_open_clip_are_looked_for(tmp_path: Path) -> None:
     snapshot.mkdir(parents=True)
     (snapshot / "open_clip_model.safetensors").write_text("x")
     _require_cached(spec, {"HF_HOME": str(tmp_path)})
+
+
+def test_a_file_of_a_repository_is_no_part_of_its_name(tmp_path: Path) -> None:
+    spec = OmegaConf.create({"model": "ViTamin-L", "pretrained": "datacomp1b", "name": "v"})
+    with pytest.raises(CompactHydraException, match=r"\(jienengchen/ViTamin-L-224px\) is not"):
+        _require_cached(spec, {"HF_HOME": str(tmp_path)})
+
+
+def test_a_file_of_the_hub_is_not_lost() -> None:
+    _require_inputs(OmegaConf.create({"data": {"train": "owner/name/data/train.jsonl"}}))
+    with pytest.raises(CompactHydraException, match="does not exist"):
+        _require_inputs(OmegaConf.create({"data": {"train": "outputs/my/data/train.jsonl"}}))
 
 
 def test_a_lost_folder_of_weights_is_not_fetched(tmp_path: Path) -> None:

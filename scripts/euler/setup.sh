@@ -18,8 +18,8 @@ esac
 packages="torch, lightning, hydra, transformers, peft, open_clip"
 if ! "$TRIDENT_VENV/bin/python" -c "import $packages" 2>/dev/null; then
   echo "making the virtual environment $TRIDENT_VENV (some minutes)"
-  # Made anew: a package whose files were purged still counts as installed.
-  if [ -e "$TRIDENT_VENV/pyvenv.cfg" ]; then rm -rf "$TRIDENT_VENV"; fi
+  # Made anew if it was made here: a package whose files were purged still counts as installed.
+  if [ -e "$TRIDENT_VENV/.ready" ]; then rm -rf "$TRIDENT_VENV"; fi
 fi
 make setup VENV="$TRIDENT_VENV" PYTHON="$(command -v python3.11 || command -v python3)"
 # shellcheck disable=SC1091

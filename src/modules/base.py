@@ -403,22 +403,25 @@ class Seq2Seq(LightningModule):
                 )
 
 
-#: Settings that do not decide what is trained: of the weights the fingerprint tells.
-_FREE = frozenset(
-    {"name", "path", "package", "tokenizer", "num_workers", "test", "num_test", "max_new_tokens"}
-)
+#: Settings that do not decide what is trained. Of the backbone the fingerprint tells the weights.
+_FREE = frozenset({"num_workers", "test", "num_test", "max_new_tokens"})
 
 
 def _changed(group: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List the settings of ``model``, ``data`` or ``backbone`` that are not a checkpoint's."""
-    keys = now.keys() & then.keys() if group != "backbone" else now.keys() | then.keys()
-    changed = []
-    for key in sorted(keys - _FREE):
-        if key == "backbone":
-            changed += _changed(key, then[key], now[key])
-        elif _plain(now.get(key)) != _plain(then.get(key)):
-            changed.append(f"{group}.{key} is {now.get(key)} here and was {then.get(key)}")
-    return changed
+    """List the settings of ``model`` or ``data`` that are not those of a checkpoint."""
+    pairs = {
+        f"{group}.{key}": (now[key], then[key])
+        for key in now
+        if key in then and key not in _FREE and key != "backbone"
+    }
+    if "backbone" in now and "backbone" in then:
+        key = "dropout_rate"
+        pairs[f"backbone.{key}"] = (now["backbone"].get(key), then["backbone"].get(key))
+    return [
+        f"{name} is {value} here and was {before}"
+        for name, (value, before) in pairs.items()
+        if _plain(value) != _plain(before)
+    ]
 
 
 def _plain(value: Any) -> str:
