@@ -511,9 +511,9 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
         metrics = work(cfg)
     except TrainingInterrupted as stop:
         if stop.is_requeued:
-            _say(f"Stopped by {stop}. The job is back in the queue and will go on by itself.")
+            _say(f"\nStopped by {stop}. The job is back in the queue and will go on by itself.")
         else:
-            _say(f"Stopped by {stop}. Continue with: {_resuming_command(cfg)}")
+            _say(f"\nStopped by {stop}. Continue with: {_resuming_command(cfg)}{_rest_of_sweep()}")
         # Lightning kills the first process when one that it started fails.
         is_child = rank_zero_only.rank > 0 and slurm_job() is None
         sys.exit(0 if is_child else 128 + stop.signum)
@@ -521,7 +521,10 @@ def _guarded(work: Callable[[DictConfig], dict[str, Any]], cfg: DictConfig) -> f
         # Lightning turns Ctrl-C into an exit of its own.
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        _say(f"Interrupted. What was finished is kept; continue with: {_resuming_command(cfg)}")
+        _say(
+            "\nInterrupted. What was finished is kept; continue with: "
+            f"{_resuming_command(cfg)}{_rest_of_sweep()}"
+        )
         sys.exit(130)
     except Exception as error:
         sentence = _sentence(error)
@@ -548,7 +551,7 @@ def _sentence(error: BaseException) -> str | None:
         )
     misspelt = isinstance(cause, (ConfigKeyError, ConfigAttributeError))
     if misspelt and isinstance(cause.parent_node, DictConfig):
-        keys = [str(key) for key in cause.parent_node]
+        keys = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
         near = difflib.get_close_matches(str(cause.key), keys, n=3) or keys
         return f"there is no {cause.full_key}; choose among {', '.join(near)}."
     expected = (ValueError, FileNotFoundError, BackboneError, OmegaConfBaseException)
@@ -587,6 +590,12 @@ def _resuming_command(cfg: DictConfig) -> str:
     ):  # what Hydra's grammar takes without quotes
         value = "'" + value.replace("'", "\\'") + "'"
     return shlex.join(["python", Path(sys.argv[0]).name, *overrides, f"{key}={value}"])
+
+
+def _rest_of_sweep() -> str:
+    if not (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):
+        return ""
+    return "\nThe sweep's jobs after this one were not run: start them with what is left of -m."
 
 
 def _say(message: str) -> None:

@@ -114,7 +114,9 @@ class AttributionWriter(PredictionWriter):
             )
         page = render_page(rows, summary + ".")
         (self.output_dir / "page.html").write_text(page, encoding="utf-8")
-        console.print(f"{len(rows)} texts: {summary}. See page.html.", highlight=False)
+        console.print(f"{len(rows)} texts: {summary}.", highlight=False)
+        page_path = self.output_dir / "page.html"
+        console.print(f"Evidence: {page_path}", soft_wrap=True, highlight=False)
         return metrics
 
     def _evaluate(self, rows: list[Row], writer: Any, console: Console) -> dict[str, float]:

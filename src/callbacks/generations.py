@@ -36,7 +36,9 @@ class GenerationWriter(PredictionWriter):
             np.save(self.output_dir / "Q4_gens.npy", np.array(marked, dtype=np.str_))
         table = quality_table(rows)
         write_csv(table, self.output_dir / "quality.csv")
-        Console().print(_quality(table))
+        console = Console()
+        console.print(_quality(table))
+        console.print(f"Texts: {self.output_dir / self.filename}", soft_wrap=True, highlight=False)
         writer = getattr(trainer.logger, "experiment", None)
         if writer is not None and hasattr(writer, "add_text"):
             writer.add_text("generate/quality", _markdown(table), 0)

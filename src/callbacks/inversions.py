@@ -159,3 +159,4 @@ class InversionWriter(PredictionWriter):
             )
         else:
             console.print(f"all {exact} identified")
+        console.print(f"Texts: {self.output_dir / 'Q5.txt'}", soft_wrap=True, highlight=False)

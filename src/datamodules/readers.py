@@ -436,7 +436,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if missing:
             raise DataError(
                 f"{path}, line 1: no column {', '.join(sorted(missing))}; expected the CSV form of "
-                f"the SVAMP authors. {_WHERE['mawps_asdiv']}."
+                "the SVAMP authors (Question with number0 number1 ..., Numbers, Equation such as "
+                "'- number0 number1', Answer), or JSON lines with question and answer, whose last "
+                f"line is '#### 42'. {_WHERE['mawps_asdiv']}."
             )
         line = 2
         for row in reader:

@@ -193,6 +193,9 @@ class FilterReport:
         console.print(f"{len(blocked)} of {len(files)} images blocked")
         for file, why in unreadable.items():
             console.print(f"unreadable: {file.relative_to(self.folder)} ({why})")
+        console.print(
+            f"Decisions, contact sheet: {self.output_dir}", soft_wrap=True, highlight=False
+        )
 
     def _chosen(
         self, files: Sequence[Path], decisions: Sequence[Decision]

@@ -298,6 +298,22 @@ class ScalingReport:
                 f"Adding E {says}: F(1, {len(runs) - 5}) = {test.f:.3g}, p = {test.p_value:.2g}"
                 f"{gain}."
             )
+        for name, values in (("parameters", runs.params), ("tokens", runs.tokens)):
+            if (num := np.unique(values).size) < 3:
+                self.console.print(
+                    f"The runs have {num} different numbers of {name}: from fewer than three E and "
+                    "the joint law's term of them cannot be told apart."
+                )
+        if len(runs) <= len(joint.names):
+            self.console.print(
+                f"{len(runs)} runs for {len(joint.names)} coefficients: the joint law goes through "
+                "all of them, which says nothing about its truth."
+            )
+        if "E" in joint.names and joint["E"] < 1e-3 * runs.loss.min():
+            self.console.print(
+                "E is at its lower end, zero: these runs do not determine it, and the other "
+                "coefficients of the joint law lean on that."
+            )
         outside = sum(not p.is_bracketed for p in isoflop.parabolas)
         if outside:
             self.console.print(

@@ -65,6 +65,27 @@ def test_runs_are_fitted_and_drawn(tmp_path, table) -> None:
         assert pixels.std() > 5, f"{name}.png is blank"
 
 
+@pytest.mark.parametrize(
+    ("law", "tokens", "num", "says"),
+    [
+        (scaling.JointLaw(1.7, 400, 400, 0.34, 0.28), [1e8, 1e9, 1e10], 5, "5 runs for 5 coeff"),
+        (scaling.JointLaw(1.7, 400, 400, 0.34, 0.28), [1e8, 1e9], 6, "2 different numbers of tok"),
+        (scaling.JointLaw(0.0, 400, 400, 0.34, 0.28), [1e8, 1e9, 1e10], 9, "E is at its lower end"),
+        (scaling.JointLaw(1.7, 400, 400, 0.34, 0.28), [1e8, 1e9, 1e10], 9, ""),
+    ],
+)
+def test_what_the_runs_cannot_determine_is_said(tmp_path, law, tokens, num: int, says: str) -> None:
+    n, d = (axis.ravel()[:num] for axis in np.meshgrid([1e7, 1e8, 1e9], tokens, indexing="ij"))
+    path = tmp_path / "runs.csv"
+    pd.DataFrame({"params": n, "tokens": d, "loss": law.loss(n, d)}).to_csv(path)
+    console = Console(file=io.StringIO(), width=200)
+    ScalingReport(str(tmp_path), str(path), num_bootstrap=0, console=console)()
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    notes = ("runs for 5 coefficients", "different numbers of", "E is at its lower end")
+    assert says in shown
+    assert any(note in shown for note in notes) == bool(says)
+
+
 def test_four_runs_are_fitted_without_e(tmp_path) -> None:
     # Not a 2 x 2 grid: an additive law has only three independent values there.
     n, d = np.array([1e7, 1e8, 1e9, 1e7]), np.array([1e9, 1e9, 1e10, 1e11])
