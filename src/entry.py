@@ -585,16 +585,17 @@ def _resuming_command(cfg: DictConfig) -> str:
             if not item.startswith((f"{key}=", "hydra.mode="))
         ]
     value = str(output_dir)
-    if not re.fullmatch(
-        r"[\w/.+@%:-]+", value, re.ASCII
-    ):  # what Hydra's grammar takes without quotes
+    # What Hydra's grammar takes without quotes.
+    if not re.fullmatch(r"[\w/.+@%:-]+", value, re.ASCII):
         value = "'" + value.replace("'", "\\'") + "'"
     return shlex.join(["python", Path(sys.argv[0]).name, *overrides, f"{key}={value}"])
 
 
 def _rest_of_sweep() -> str:
-    if not (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return ""
+    if slurm_job():
+        return ""  # each job runs on its own
     return "\nThe sweep's jobs after this one were not run: start them with what is left of -m."
 
 
