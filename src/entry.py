@@ -587,7 +587,7 @@ def _resuming_command(cfg: DictConfig) -> str:
     value = str(output_dir)
     # What Hydra's grammar takes without quotes.
     if not re.fullmatch(r"[\w/.+@%:-]+", value, re.ASCII):
-        value = "'" + value.replace("'", "\\'") + "'"
+        value = '"' + value.replace('"', '\\"') + '"'
     return shlex.join(["python", Path(sys.argv[0]).name, *overrides, f"{key}={value}"])
 
 

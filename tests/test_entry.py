@@ -218,7 +218,7 @@ def test_the_command_to_go_on_with_can_be_pasted(command_line, tmp_path: Path) -
     fresh = entry._resuming_command(command_line("train", tmp_path, "data=asdiv", data))
     assert shlex.split(fresh)[:4] == ["python", "train.py", "data=asdiv", data]
     assert shlex.split(fresh)[-1] == f"hydra.run.dir={tmp_path}"
-    for name in ("0-model=lora", "a b,(c)", "it's", "josé"):
+    for name in ("0-model=lora", "a b,(c)", "it's", 'a "b"', "josé"):
         given = shlex.split(entry._resuming_command(command_line("train", tmp_path / name)))[-1]
         assert OverridesParser.create().parse_override(given).value() == str(tmp_path / name)
     (tmp_path / "checkpoints").mkdir()
