@@ -281,10 +281,14 @@ def _require_inputs(cfg: DictConfig) -> None:
             or (Path(value).suffix and (value.count("/") < 2 or Path(value).parts[0] == "outputs"))
         )
         if is_file and not Path(value).expanduser().exists():
-            raise CompactHydraException(
-                f"{key}={value} does not exist; if it lay on scratch space, it was deleted "
-                "after two weeks: put it there again, or give another path."
-            )
+            raise _lost(key, value)
+
+
+def _lost(key: str, path: str) -> CompactHydraException:
+    return CompactHydraException(
+        f"{key}={path} does not exist; if it lay on scratch space, it was deleted after two weeks: "
+        "put it there again, or give another path."
+    )
 
 
 def _require_data_cached(cfg: DictConfig, environment: Mapping[str, str]) -> None:
@@ -340,10 +344,7 @@ def _require_cached(spec: DictConfig, environment: Mapping[str, str]) -> None:
     elif any(path.is_dir() for path in (Path(name).expanduser(), PROJECT_ROOT / name)):
         return
     elif name[:1] in "/.~":
-        raise CompactHydraException(
-            f"backbone.path={name} does not exist; if it lay on scratch space, it was deleted "
-            "after two weeks: put it there again, or give another path."
-        )
+        raise _lost("backbone.path", name)
     whole = [
         folder
         for folder in _snapshots(name, environment)

@@ -31,7 +31,14 @@ from src.algorithms.peft.counts import (
     total,
 )
 from src.backbones import load_config
-from src.reports.figures import COLORS, legend_beside, new_figure, save_figure, short_number
+from src.reports.figures import (
+    COLORS,
+    in_unit,
+    legend_beside,
+    new_figure,
+    save_figure,
+    short_number,
+)
 
 BYTES = 4  # float32, which is what is trained and stored
 ADAM_MOMENTS = 2
@@ -322,7 +329,4 @@ def _share(share: float) -> str:
 
 
 def _bytes(size: int) -> str:
-    for bound, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= bound * 0.9995:  # what three digits round up to the unit
-            return f"{size / bound:.3g} {unit}"
-    return f"{size} B"
+    return in_unit(size, {1e9: " GB", 1e6: " MB", 1e3: " kB", 1: " B"})

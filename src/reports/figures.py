@@ -8,7 +8,7 @@ white. Figures are drawn with matplotlib's object interface and never open a win
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,16 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 def short_number(value: float) -> str:
     """Write a count in three digits and a unit: ``295k`` for 294,912, ``21.9B`` for 2.19e10."""
-    for bound, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= bound * 0.9995:  # what three digits round up to the unit
-            return f"{value / bound:.3g}{unit}"
-    return f"{value:.3g}"
+    return in_unit(value, {1e12: "T", 1e9: "B", 1e6: "M", 1e3: "k", 1: ""})
+
+
+def in_unit(value: float, units: Mapping[float, str]) -> str:
+    """Write a number in three digits and the largest unit that it reaches.
+
+    Args:
+        value: The number.
+        units: Size of each unit to its name, the largest first.
+    """
+    # What three digits round up to a unit has reached it.
+    size = next((size for size in units if abs(value) >= size * 0.9995), min(units))
+    return f"{value / size:.3g}{units[size]}"

@@ -24,8 +24,8 @@ from typing import Any
 import pandas as pd
 import torch
 from rich.console import Console
-from transformers import T5Config, T5ForConditionalGeneration
 
+from src.algorithms.peft.counts import backbone_size
 from src.algorithms.scaling import t5_training_flops
 from src.reports.scaling import ScalingReport
 
@@ -130,11 +130,6 @@ class ScalingLadder:
             "num_decoder_layers": size["num_layers"],
         }
 
-    def _num_params(self, name: str) -> int:
-        with torch.device("meta"):
-            model = T5ForConditionalGeneration(T5Config(**self._config(name)))
-        return sum(parameter.numel() for parameter in model.parameters())
-
     def _estimate(self, name: str, count: int) -> float:
         """Return about how many FLOPs a rung costs: texts of 40 tokens, halved."""
         config = SimpleNamespace(**self._config(name))
@@ -195,13 +190,12 @@ class ScalingLadder:
                 f"{self.path} has runs of seed {seeds[0]}, and this ladder has seed {self.seed}; "
                 "give the seed of then or choose another folder."
             )
-        sizes = dict(zip(table["model"], table["params"], strict=True))
-        if changed := [name for name in sizes if sizes[name] != self._num_params(name)]:
-            raise ValueError(
-                f"{self.path} has runs of {changed[0]} with {sizes[changed[0]]:,} parameters, and "
-                f"sizes.{changed[0]} now has {self._num_params(changed[0]):,}; give the size of "
-                "then or choose another folder."
-            )
+        for name, then in zip(table["model"], table["params"], strict=True):
+            if then != (now := backbone_size(self._config(name))):
+                raise ValueError(
+                    f"{self.path} has runs of {name} with {then:,} parameters, and sizes.{name} "
+                    f"now has {now:,}; give the size of then or choose another folder."
+                )
         return table.to_dict("records")
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
