@@ -408,7 +408,7 @@ class ScalingReport:
         )  # fmt: skip
         count_ticks(axes.xaxis, n[0], n[-1])
         count_ticks(axes.yaxis, d[0], d[-1])
-        axes.legend(loc="upper left", frameon=True, framealpha=0.9)
+        legend_beside(axes)
         save_figure(figure, self.output_dir / "frontier.png")
 
     def _draw_isoflop(self, runs: Runs, isoflop: IsoFlop) -> None:
@@ -439,6 +439,8 @@ class ScalingReport:
             xlabel="N (parameters)", ylabel="loss (nats a token)",
             title=title + (" (*: no minimum within)" if starred else ""),
         )  # fmt: skip
+        shown_runs = runs.params[np.concatenate([isoflop.parabolas[k].index for k in shown])]
+        count_ticks(axes[0].xaxis, shown_runs.min() / 1.2, shown_runs.max() * 1.2)
         legend_beside(axes[0])
         if isoflop.n_law:
             good = [p for p in isoflop.parabolas if p.is_bracketed]
